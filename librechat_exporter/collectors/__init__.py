@@ -1,0 +1,1 @@
+"""One file per family; its metrics and their pipelines stand together in it."""

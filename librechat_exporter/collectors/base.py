@@ -1,0 +1,68 @@
+"""What a collector is given and what it gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from librechat_exporter.ledger import Fold, Ledger
+from librechat_exporter.librechat import LibreChat
+from librechat_exporter.metric import Family, Metric, Samples
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One scrape. now is the server's clock; started and deadline are of time.monotonic()."""
+
+    librechat: LibreChat
+    ledger: Ledger
+    enabled: frozenset[Metric]
+    timezone: ZoneInfo
+    now: datetime
+    started: float
+    deadline: float
+
+    def refresh(self, fold: Fold) -> None:
+        """Folds what is new. Raises HistoryPendingError, TimeoutError, PyMongoError."""
+        self.ledger.refresh(fold.collection, self.now, self.started, self.deadline)
+
+    def samples(self) -> Samples:
+        return Samples(self.ledger.guard)
+
+    def wants(self, *metrics: Metric) -> bool:
+        """Whether any of them is enabled: if not, their query is not run."""
+        return not self.enabled.isdisjoint(metrics)
+
+
+class Collector(ABC):
+    """A family of metrics. It raises what goes wrong: the scrape isolates, logs and reports it.
+
+    folds: the folds whose totals it shows.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    folds: tuple[Fold, ...] = ()
+
+    @abstractmethod
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        """Families of the enabled metrics. Those of others may be yielded too and are dropped."""
+
+    def data_age(self) -> float | None:
+        """Seconds since its data was read, for a collector that does not read on every scrape."""
+        return None
+
+
+class LedgerCollector(Collector):
+    """Shows the totals of one fold."""
+
+    def __init__(self, name: str, fold: Fold) -> None:
+        self.name = name
+        self.metrics = fold.metrics
+        self.folds = (fold,)
+
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        scrape.refresh(self.folds[0])
+        for metric in self.metrics:
+            yield scrape.ledger.family(metric)

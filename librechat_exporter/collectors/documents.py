@@ -1,0 +1,55 @@
+"""Documents that are only counted: conversations, files, registered users."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from bson import ObjectId
+
+from librechat_exporter.collectors.base import LedgerCollector
+from librechat_exporter.ledger import Fold, Seen
+from librechat_exporter.librechat import Document, LibreChat
+from librechat_exporter.metric import LabelGuard, Metric, Samples
+from librechat_exporter.state import Cell
+
+CONVERSATIONS = Metric(
+    "librechat_conversations_total", "Conversations started", "counter", "happened", groups=("basic",)
+)
+UPLOADED_FILES = Metric("librechat_uploaded_files_total", "Files uploaded", "counter", "happened", groups=("file",))
+REGISTERED_USERS = Metric(
+    "librechat_registered_users_total", "Users that registered", "counter", "happened", groups=("user",)
+)
+
+
+class CountFold(Fold):
+    """Counts the documents of a collection."""
+
+    version = 1
+
+    def __init__(self, collection: str, metric: Metric) -> None:
+        self.collection = collection
+        self.metrics = (metric,)
+
+    def fold_open(
+        self,
+        librechat: LibreChat,
+        match: Document,
+        now: datetime,  # noqa: ARG002
+        guard: LabelGuard,  # noqa: ARG002
+        cells: Mapping[ObjectId, Cell],
+    ) -> tuple[dict[ObjectId, Cell], Seen]:
+        rows = librechat.aggregate(self.collection, match, {"$project": {"_id": 1}})
+        one = {(self.metrics[0].name, ()): 1.0}
+        return {row["_id"]: Cell(dict(one)) for row in rows if row["_id"] not in cells}, {}
+
+    def fold_history(
+        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard  # noqa: ARG002
+    ) -> tuple[Samples, Seen]:
+        samples = Samples(guard)
+        for row in librechat.aggregate(self.collection, match, {"$count": "count"}):
+            samples.add(self.metrics[0], row["count"])
+        return samples, {}
+
+
+def collectors() -> list[LedgerCollector]:
+    metrics = {"conversations": CONVERSATIONS, "files": UPLOADED_FILES, "users": REGISTERED_USERS}
+    return [LedgerCollector(collection, CountFold(collection, metric)) for collection, metric in metrics.items()]

@@ -1,0 +1,123 @@
+"""What users think of the answers.
+
+No index of LibreChat's leads to rated messages, so each reading passes over the whole collection. It is therefore read
+in the background, and less often the longer it takes; `librechat_exporter_data_age_seconds` says how old it is.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from librechat_exporter.collectors.base import Collector, Scrape
+from librechat_exporter.librechat import IS_RATED, MODEL, RATING, TAG, Document, LibreChat, is_between, when
+from librechat_exporter.metric import Family, LabelValues, Metric, Samples
+from librechat_exporter.refreshed import Refreshed
+
+WINDOW = timedelta(minutes=5)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Metric:
+    return Metric(name, text, "gauge", "is", labels, ("rating",))
+
+
+THUMBS_UP = _gauge("librechat_thumbs_up_total", "Messages rated thumbs up")
+THUMBS_DOWN = _gauge("librechat_thumbs_down_total", "Messages rated thumbs down")
+THUMBS_UP_PER_MODEL = _gauge("librechat_thumbs_up_per_model", "Messages rated thumbs up", "model")
+THUMBS_DOWN_PER_MODEL = _gauge("librechat_thumbs_down_per_model", "Messages rated thumbs down", "model")
+RATIO_PER_MODEL = _gauge(
+    "librechat_rating_ratio_per_model", "Thumbs up among the ratings, in percent; absent without ratings", "model"
+)
+RATIO = _gauge("librechat_overall_rating_ratio", "Thumbs up among the ratings, in percent; absent without ratings")
+PER_TAG = _gauge("librechat_rating_counts_per_tag", "Rated messages", "tag")
+UP_PER_MODEL_AND_TAG = _gauge("librechat_model_tag_thumbs_up", "Messages rated thumbs up", "model", "tag")
+DOWN_PER_MODEL_AND_TAG = _gauge("librechat_model_tag_thumbs_down", "Messages rated thumbs down", "model", "tag")
+RATED = _gauge("librechat_rated_messages_total", "Messages that have a rating")
+UP_RECENT = Metric(
+    "librechat_thumbs_up_5m",
+    "Thumbs up given in the last 5 minutes before the data was read",
+    "gauge",
+    "recent",
+    groups=("rating", "time_window"),
+)
+DOWN_RECENT = Metric(
+    "librechat_thumbs_down_5m",
+    "Thumbs down given in the last 5 minutes before the data was read",
+    "gauge",
+    "recent",
+    groups=("rating", "time_window"),
+)
+
+
+def read(librechat: LibreChat) -> list[Document]:
+    """Rows of rated messages by MODEL, rating and TAG: their count, and how many were rated in the WINDOW."""
+    now = librechat.now()
+    return librechat.aggregate(
+        "messages",
+        IS_RATED,
+        {
+            "$group": {
+                "_id": {"model": MODEL, "rating": RATING, "tag": TAG},
+                "count": {"$sum": 1},
+                "recent": {"$sum": when(is_between("$updatedAt", now - WINDOW, now), 1, 0)},
+            }
+        },
+    )
+
+
+class RatingsCollector(Collector):
+    name = "ratings"
+    metrics = (
+        THUMBS_UP,
+        THUMBS_DOWN,
+        THUMBS_UP_PER_MODEL,
+        THUMBS_DOWN_PER_MODEL,
+        RATIO_PER_MODEL,
+        RATIO,
+        PER_TAG,
+        UP_PER_MODEL_AND_TAG,
+        DOWN_PER_MODEL_AND_TAG,
+        RATED,
+        UP_RECENT,
+        DOWN_RECENT,
+    )
+
+    def __init__(self, librechat: LibreChat) -> None:
+        self._rows = Refreshed(lambda: read(librechat))
+
+    def data_age(self) -> float | None:
+        return self._rows.age
+
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        rows = self._rows.get(scrape.deadline)
+        labels = scrape.librechat.model_labels(row["_id"]["model"] for row in rows)
+        samples = scrape.samples()
+        for row in rows:
+            _count(samples, row, labels[row["_id"]["model"]])
+        for metric in self.metrics:
+            if metric not in (RATIO, RATIO_PER_MODEL):
+                yield samples.family(metric)
+        yield RATIO.family(_percent(samples, THUMBS_UP, THUMBS_DOWN))
+        yield RATIO_PER_MODEL.family(_percent(samples, THUMBS_UP_PER_MODEL, THUMBS_DOWN_PER_MODEL))
+
+
+def _count(samples: Samples, row: Document, model: str) -> None:
+    up = row["count"] if row["_id"]["rating"] == "thumbsUp" else 0
+    down = row["count"] - up
+    samples.add(RATED, row["count"])
+    samples.add(THUMBS_UP, up)
+    samples.add(THUMBS_DOWN, down)
+    samples.add(THUMBS_UP_PER_MODEL, up, model)
+    samples.add(THUMBS_DOWN_PER_MODEL, down, model)
+    samples.add(UP_RECENT if up else DOWN_RECENT, row["recent"])
+    tag = row["_id"]["tag"]
+    if tag is not None:
+        samples.add(PER_TAG, row["count"], tag)
+        samples.add(UP_PER_MODEL_AND_TAG if up else DOWN_PER_MODEL_AND_TAG, row["count"], model, tag)
+
+
+def _percent(samples: Samples, ups: Metric, downs: Metric) -> dict[LabelValues, float]:
+    """Ups among both, for each tuple of labels that has any."""
+    percent = {}
+    for (name, labels), up in samples.items():
+        if name == ups.name and (total := up + samples[downs.name, labels]):
+            percent[labels] = 100 * up / total
+    return percent

@@ -1,0 +1,184 @@
+"""Wires the parts together; start, run, orderly end."""
+
+import logging
+import signal
+import threading
+from collections.abc import Mapping
+from types import FrameType
+
+import pymongo
+from cheroot import wsgi
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+from prometheus_client.registry import CollectorRegistry
+from pymongo.errors import OperationFailure, PyMongoError
+
+from librechat_exporter import __version__
+from librechat_exporter.collectors import documents, messages, ratings, recent, unique_users
+from librechat_exporter.collectors.base import Collector
+from librechat_exporter.faults import describe
+from librechat_exporter.ledger import Ledger
+from librechat_exporter.librechat import Document, LibreChat
+from librechat_exporter.metric import Metric
+from librechat_exporter.scrape import SELF_METRICS, Outcome, Runner
+from librechat_exporter.settings import Settings
+from librechat_exporter.state import State
+from librechat_exporter.web import THREADS, Application
+
+log = logging.getLogger(__name__)
+
+_READINESS_SECONDS = 2.0
+_CHECK_SECONDS = 10.0
+_SHUTDOWN_SECONDS = 2
+# Unless the connection string says otherwise: a server that is down should be noticed well within a scrape.
+_CLIENT_DEFAULTS = {"serverselectiontimeoutms": 3000, "connecttimeoutms": 3000}
+
+
+def connect(settings: Settings) -> LibreChat:
+    """LibreChat's database. Does not wait for the server."""
+    uri = settings.mongodb_uri.get_secret_value()
+    options = {key: value for key, value in _CLIENT_DEFAULTS.items() if key not in uri.lower()}
+    if settings.mongo_read_preference is not None:
+        options["readPreference"] = settings.mongo_read_preference
+    client: pymongo.MongoClient[Document] = pymongo.MongoClient(
+        uri, appname=f"librechat-exporter/{__version__}", tz_aware=True, **options
+    )
+    return LibreChat(client, settings.mongodb_database, settings.tenant_id)
+
+
+def all_collectors(librechat: LibreChat) -> list[Collector]:
+    return [
+        messages.collector(),
+        *documents.collectors(),
+        unique_users.UniqueUsersCollector(),
+        recent.ActiveCollector(),
+        recent.RecentMessagesCollector(),
+        recent.RecentPromptsCollector(),
+        ratings.RatingsCollector(librechat),
+    ]
+
+
+def all_metrics(librechat: LibreChat) -> list[Metric]:
+    """Every metric that the exporter can serve, in the order of the reference."""
+    return [*(metric for collector in all_collectors(librechat) for metric in collector.metrics), *SELF_METRICS]
+
+
+class Daemon:
+    """The running exporter. Raises StateInUseError if another one has the state file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.librechat = connect(settings)
+        groups = settings.groups
+        collectors = [
+            collector
+            for collector in all_collectors(self.librechat)
+            if any(groups.issuperset(metric.groups) for metric in collector.metrics)
+        ]
+        folds = {fold.collection: fold for collector in collectors for fold in collector.folds}
+        self.ledger = Ledger(
+            self.librechat,
+            State(settings.state_path),
+            folds.values(),
+            settings.ledger_open_minutes,
+            settings.max_label_values,
+        )
+        self.runner = Runner(
+            self.librechat, self.ledger, collectors, groups, settings.metrics_timezone, settings.scrape_timeout
+        )
+        self.registry = CollectorRegistry()
+        for collector in (self.runner, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            self.registry.register(collector)
+        self._examined = threading.Thread(target=self._examine_until_answered, name="examine", daemon=True)
+        self._stop = threading.Event()
+        self._server = wsgi.Server(
+            settings.bind_address,
+            Application(self.registry, self, settings.scrape_timeout),
+            numthreads=THREADS,
+            server_name="librechat-exporter",
+            request_queue_size=128,
+            timeout=10,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
+
+    def run(self) -> None:
+        """Serves until SIGTERM or SIGINT. Raises OSError if the address cannot be bound."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._server.prepare()
+        self.ledger.start()
+        self._examined.start()
+        serving = threading.Thread(target=self._server.serve, name="serve", daemon=True)
+        serving.start()
+        log.info("librechat-exporter %s serves on %s", __version__, self.settings.listen_address)
+        self._stop.wait()
+        log.info("Stopping")
+        self._server.stop()
+        self.ledger.close()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop.set()
+
+    # What the page and the health checks ask: web.Status.
+
+    def readiness(self) -> list[str]:
+        reasons = []
+        try:
+            with pymongo.timeout(_READINESS_SECONDS):
+                self.librechat.now()
+        except PyMongoError as error:
+            reasons.append(f"MongoDB does not answer: {describe(error)}")
+        reasons += [
+            f"the history of {source} is folded to {ratio:.0%}" for source, ratio in self.history().items() if ratio < 1
+        ]
+        return reasons
+
+    def history(self) -> Mapping[str, float]:
+        return self.ledger.progress()
+
+    def outcomes(self) -> Mapping[str, Outcome]:
+        return self.runner.last
+
+    def problems(self) -> Mapping[str, str]:
+        return self.runner.problems()
+
+    def is_up(self) -> bool:
+        return self.runner.up
+
+    def _examine_until_answered(self) -> None:
+        """Once MongoDB answers, says what of this database will make trouble."""
+        while not self._stop.is_set():
+            try:
+                with pymongo.timeout(_CHECK_SECONDS):
+                    for warning in examine(self.librechat):
+                        log.warning(warning)
+            except PyMongoError as error:
+                log.debug("The database could not be examined yet: %s", describe(error))
+                self._stop.wait(5)
+            else:
+                return
+
+
+def examine(librechat: LibreChat) -> list[str]:
+    """What an operator should know of this database. Raises PyMongoError if it does not answer."""
+    if librechat.identity() is None:
+        try:
+            others = librechat.databases_with_messages()
+        except OperationFailure:  # the user may read this database alone
+            others = []
+        hint = f"; these databases have one: {', '.join(others)}" if others else ""
+        return [f"MONGODB_DATABASE {librechat.name!r} has no collection `messages`{hint}"]
+    return [
+        f"{index} has no index, which LibreChat makes itself: scrapes read the whole collection"
+        for index in librechat.missing_indexes()
+    ]
+
+
+def check(settings: Settings) -> list[str]:
+    """Warnings about the database that the settings name. Raises PyMongoError if it cannot be read."""
+    librechat = connect(settings)
+    with pymongo.timeout(_CHECK_SECONDS):
+        librechat.now()
+        warnings = examine(librechat)
+        for collection in ("messages", "conversations", "users", "files", "agents"):
+            librechat.aggregate(collection, {}, {"$limit": 1}, {"$project": {"_id": 1}})
+    return warnings

@@ -1,0 +1,88 @@
+"""What can go wrong while measuring: a fixed set of reasons, and a log that tells each fault once, when it changes."""
+
+import logging
+import sqlite3
+import threading
+from types import TracebackType
+
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+
+log = logging.getLogger(__name__)
+
+REASONS = ("history", "internal", "query", "state", "timeout", "unavailable")
+
+
+class HistoryPendingError(Exception):
+    """A source's history is not folded yet, so its counters would be partial."""
+
+
+def reason(error: BaseException) -> str:
+    """One of REASONS."""
+    match error:
+        case HistoryPendingError():
+            return "history"
+        case ServerSelectionTimeoutError():
+            return "unavailable"
+        case TimeoutError():
+            return "timeout"
+        case PyMongoError() if error.timeout:
+            return "timeout"
+        case ConnectionFailure():
+            return "unavailable"
+        case PyMongoError():
+            return "query"
+        case sqlite3.Error():
+            return "state"
+    return "internal"
+
+
+def describe(error: BaseException) -> str:
+    """The error in a line that holds no document's content and no credentials."""
+    match error:
+        case OperationFailure():
+            # The server's own message may quote documents.
+            name = (error.details or {}).get("codeName", "no name")
+            return f"MongoDB refused the command with error {error.code} ({name})"
+        case PyMongoError():
+            return f"{type(error).__name__}: {str(error).split(', Timeout:')[0].split(' (configured timeouts')[0]}"
+        case HistoryPendingError() | TimeoutError() | sqlite3.Error():
+            return str(error) or type(error).__name__
+    return type(error).__name__
+
+
+class FaultLog:
+    """Logs a fault when it begins or changes and when it ends, not each time that it is met."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current: dict[str, str] = {}
+
+    def failed(self, what: str, error: BaseException) -> None:
+        why = reason(error)
+        with self._lock:
+            known = self._current.get(what) == why
+            self._current[what] = why
+        if known:
+            level = logging.DEBUG
+        elif why == "history":
+            level = logging.INFO
+        else:
+            level = logging.WARNING
+        # An internal error is a defect: its place in the code is told, its message, which may quote a document, is not.
+        trace = error.__traceback__ if why == "internal" and not known else None
+        log.log(level, "%s failed (%s): %s%s", what, why, describe(error), _places(trace))
+
+    def succeeded(self, what: str) -> None:
+        with self._lock:
+            failed = self._current.pop(what, None)
+        if failed is not None:
+            log.info("%s works again", what)
+
+
+def _places(trace: TracebackType | None) -> str:
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return "".join(f"\n  at {place}" for place in places)

@@ -1,0 +1,470 @@
+"""Counters that never lie: what happened is counted once and stays counted.
+
+A fold turns documents of one collection, an `_id` range at a time, into samples. The last LEDGER_OPEN_MINUTES of
+documents are open: they are folded again on every scrape, because answers are still being written. Each open document
+has a cell with the most that it ever counted as, per exported series, and only what exceeds that is added to the totals;
+so nothing that is deleted or rewritten takes anything back. A document older than that is sealed: its cell is dropped.
+What was there before the first start, or came during a long stop, is history, folded in the background, chunk by chunk.
+"""
+
+import bisect
+import logging
+import sqlite3
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import pymongo
+from bson import ObjectId
+from pymongo.errors import PyMongoError
+
+from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
+from librechat_exporter.librechat import Document, LibreChat
+from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric, Samples, Series
+from librechat_exporter.state import Cell, SourceState, State
+
+log = logging.getLogger(__name__)
+
+Seen = dict[str, float]
+
+TICK_SECONDS = 60.0
+# Longer than a month, the longest window that the last-seen table serves.
+SEEN_KEPT = timedelta(days=35)
+_TICK_DEADLINE = 45.0
+_CHUNK_DEADLINE = 120.0
+_CHUNK_SECONDS = 1.0
+_CHUNK_DOCUMENTS = (100, 20_000, 100_000)  # least, first, most
+_PROGRESS_LOG_SECONDS = 10.0
+_MOST_PAUSE = 15.0
+_BEGINNING = ObjectId("0" * 24)
+
+
+class Fold(ABC):
+    """How the documents of one collection are counted.
+
+    version changes whenever the same documents would be counted otherwise; the source then starts afresh.
+    """
+
+    collection: str
+    version: int
+    metrics: tuple[Metric, ...]
+
+    @abstractmethod
+    def fold_open(
+        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard, cells: Mapping[ObjectId, Cell]
+    ) -> tuple[dict[ObjectId, Cell], Seen]:
+        """Each matching document by itself. cells: what earlier folds of open documents found."""
+
+    @abstractmethod
+    def fold_history(
+        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard
+    ) -> tuple[Samples, Seen]:
+        """All matching documents together; the sum of what fold_open gives for each."""
+
+
+class _Source:
+    """One fold at work. `folding` is held while its documents are read, the ledger's lock while they are added."""
+
+    def __init__(self, fold: Fold, state: SourceState | None) -> None:
+        self.fold = fold
+        self.folding = threading.Lock()
+        self.history_folded = threading.Event()
+        self.changed_totals: set[Series] = set()
+        self.changed_cells: set[ObjectId] = set()
+        self.dropped_cells: set[ObjectId] = set()
+        self.begin(state)
+
+    def begin(self, state: SourceState | None) -> None:
+        """From what is on disk, or afresh."""
+        self.state = state or SourceState(self.fold.version, _BEGINNING, _BEGINNING)
+        self.is_planned = state is not None
+        self.history_folded.clear()
+        self.fresh = float("-inf")
+        self.first: ObjectId | None = None
+        self.logged = float("-inf")
+        self.chunk = _CHUNK_DOCUMENTS[1]
+        self.changes_saved()
+
+    def changes_saved(self) -> None:
+        self.changed_totals.clear()
+        self.changed_cells.clear()
+        self.dropped_cells.clear()
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self.changed_totals or self.changed_cells or self.dropped_cells)
+
+    def add(self, series: Series, amount: float) -> None:
+        if amount or series not in self.state.totals:
+            self.state.totals[series] = self.state.totals.get(series, 0) + amount
+            self.changed_totals.add(series)
+
+    def raise_cell(self, document: ObjectId, found: Cell) -> None:
+        """Counts by how much the document exceeds what it was counted as before."""
+        cell = self.state.cells.setdefault(document, Cell())
+        if (cell.model, cell.prompt) != (found.model, found.prompt):
+            cell.model, cell.prompt = found.model, found.prompt
+            self.changed_cells.add(document)
+        for series, amount in found.samples.items():
+            before = cell.samples.get(series)
+            if before is None or amount > before:
+                self.add(series, amount - (before or 0))
+                cell.samples[series] = amount
+                self.changed_cells.add(document)
+
+    def drop_cells(self, before: ObjectId) -> None:
+        sealed = [document for document in self.state.cells if document < before]
+        for document in sealed:
+            del self.state.cells[document]
+        self.changed_cells.difference_update(sealed)
+        self.dropped_cells.update(sealed)
+
+    def progress(self) -> float:
+        """How much of the time that history spans is folded, 0 to 1."""
+        if self.history_folded.is_set():
+            return 1.0
+        if self.first is None:
+            return 0.0
+        start = self.first.generation_time
+        span = self.state.open_from.generation_time - start
+        return max(0.0, min(1.0, (self.state.folded.generation_time - start) / span)) if span else 0.0
+
+
+class Ledger:
+    """All sources, their totals and the last-seen table. Safe for use from several threads."""
+
+    def __init__(self, librechat: LibreChat, state: State, folds: Collection[Fold], open_minutes: int, max_values: int):
+        self._librechat = librechat
+        self._state = state
+        self._open = timedelta(minutes=open_minutes)
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._history_wanted = threading.Event()
+        self._faults = FaultLog()
+        self._identity_checked = False
+        self._unsaved_labels: list[tuple[str, str]] = []
+        self._unsaved_seen: Seen = {}
+        self._save_failed = False
+        self._seen: Seen = state.seen()
+        self._seen_sorted: list[float] | None = None
+        self.guard = LabelGuard(max_values, state.labels())
+        self._sources = {fold.collection: self._load(fold) for fold in folds}
+        self._threads: list[threading.Thread] = []
+
+    def _load(self, fold: Fold) -> _Source:
+        stored = self._state.source(fold.collection)
+        if stored is not None and stored.version != fold.version:
+            log.warning("%s are counted in a new way: their counters start afresh from what is stored", fold.collection)
+            self._state.forget_source(fold.collection)
+            stored = None
+        return _Source(fold, stored)
+
+    # What the collectors read.
+
+    def refresh(self, collection: str, now: datetime, started: float, deadline: float) -> None:
+        """Folds what is new in the collection, unless that was done since `started` (time.monotonic()).
+
+        Raises HistoryPendingError or TimeoutError at the deadline (time.monotonic()), PyMongoError.
+        """
+        source = self._sources[collection]
+        self._check_identity()
+        with self._folding(source, deadline):
+            self._plan(source, now)
+        if not source.history_folded.wait(max(0.0, deadline - time.monotonic())):
+            raise HistoryPendingError(f"{source.progress():.0%} of the history of {collection} is folded")
+        with self._folding(source, deadline):
+            if source.fresh < started:
+                begun = time.monotonic()
+                self._fold_open(source, now)
+                source.fresh = begun
+
+    def values(self, metric: Metric) -> dict[LabelValues, float]:
+        """The metric's totals by label values; a metric without labels is 0 when nothing was counted."""
+        with self._lock:
+            source = next(source for source in self._sources.values() if metric in source.fold.metrics)
+            totals = source.state.totals
+            values = {labels: total for (name, labels), total in totals.items() if name == metric.name}
+        if not metric.labels:
+            values.setdefault((), 0)
+        return values
+
+    def family(self, metric: Metric) -> Family:
+        return metric.family(self.values(metric))
+
+    def users_seen(self, since: datetime) -> int:
+        """Distinct users with a message since then, at most SEEN_KEPT ago."""
+        with self._lock:
+            if self._seen_sorted is None:
+                self._seen_sorted = sorted(self._seen.values())
+            return len(self._seen_sorted) - bisect.bisect_left(self._seen_sorted, since.timestamp())
+
+    @property
+    def persistent(self) -> bool:
+        """Whether all that was shown is on disk."""
+        return self._state.on_disk and not self._save_failed
+
+    def progress(self) -> dict[str, float]:
+        """The share of history that is folded, by collection."""
+        with self._lock:
+            return {collection: source.progress() for collection, source in self._sources.items()}
+
+    # The background.
+
+    def start(self) -> None:
+        """Starts the ticker and the thread that folds history."""
+        for work in (self._tick_forever, self._fold_history_forever):
+            thread = threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Stops the background, waiting that long at most for what it is doing, and closes the state file."""
+        self._stop.set()
+        self._history_wanted.set()
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        with self._lock:
+            for source in self._sources.values():
+                self._save(source)
+            self._state.close()
+
+    def tick(self) -> None:
+        """Folds what is new everywhere, so that no scrape has a long gap to read. Raises PyMongoError."""
+        with pymongo.timeout(_TICK_DEADLINE):
+            self._check_identity(again=True)
+            now = self._librechat.now()
+            errors = []
+            for source in self._sources.values():
+                try:
+                    with source.folding:
+                        self._plan(source, now)
+                        self._fold_open(source, now)
+                except PyMongoError as error:
+                    errors.append(error)
+        self._forget_seen(now)
+        if errors:
+            raise errors[0]
+
+    def _tick_forever(self) -> None:
+        while not self._stop.is_set():
+            with self._reported("The ledger's ticker"):
+                self.tick()
+            self._stop.wait(TICK_SECONDS)
+
+    def _fold_history_forever(self) -> None:
+        pause = 1.0
+        while not self._stop.is_set():
+            self._history_wanted.wait()
+            self._history_wanted.clear()
+            while (pending := self._pending()) and not self._stop.is_set():
+                done = 0
+                for source in pending:  # a chunk of each in turn: a small collection does not wait for a large one
+                    with self._reported(f"Folding the history of {source.fold.collection}"):
+                        self._fold_chunk(source)
+                        done += 1
+                if done:
+                    pause = 1.0
+                else:
+                    self._stop.wait(pause)
+                    pause = min(pause * 2, _MOST_PAUSE)
+
+    def _pending(self) -> list[_Source]:
+        return [source for source in self._sources.values() if source.is_planned and not source.history_folded.is_set()]
+
+    @contextmanager
+    def _reported(self, what: str) -> Iterator[None]:
+        """Keeps a background thread alive whatever happens in it, and says what did."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            if not self._stop.is_set():
+                self._faults.failed(what, error)
+        else:
+            self._faults.succeeded(what)
+
+    # Folding. Each of these is called with source.folding held.
+
+    @contextmanager
+    def _folding(self, source: _Source, deadline: float) -> Iterator[None]:
+        if not source.folding.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise TimeoutError(f"{source.fold.collection} were still being folded")
+        try:
+            yield
+        finally:
+            source.folding.release()
+
+    def _plan(self, source: _Source, now: datetime) -> None:
+        """Decides what is history. A gap longer than the open minutes is, so that no scrape has to read it."""
+        opening = ObjectId.from_datetime(now - self._open)
+        state = source.state
+        with self._lock:
+            if not source.is_planned:
+                state.open_from = opening
+                source.is_planned = True
+            elif state.folded == state.open_from:
+                if opening.generation_time - state.folded.generation_time > self._open:
+                    state.open_from = opening
+                    source.history_folded.clear()
+                else:
+                    source.history_folded.set()
+        if not source.history_folded.is_set():
+            self._history_wanted.set()
+
+    def _fold_open(self, source: _Source, now: datetime) -> None:
+        state, fold = source.state, source.fold
+        found, seen = fold.fold_open(
+            self._librechat, {"_id": {"$gte": state.open_from}}, now, self.guard, state.cells
+        )
+        with self._lock:
+            self._see(seen)
+            for document, cell in found.items():
+                source.raise_cell(document, cell)
+            if source.history_folded.is_set():
+                opening = max(state.open_from, ObjectId.from_datetime(now - self._open))
+                state.folded = state.open_from = opening
+                source.drop_cells(opening)
+            self._save(source)
+
+    def _fold_chunk(self, source: _Source) -> None:
+        """The next chunk of a source's history; the next one will be smaller or larger, as this one took long or not."""
+        least, _, most = _CHUNK_DOCUMENTS
+        with source.folding:
+            started = time.monotonic()
+            try:
+                with pymongo.timeout(_CHUNK_DEADLINE):
+                    self._read_chunk(source)
+            except PyMongoError as error:
+                if error.timeout:
+                    source.chunk = max(least, source.chunk // 4)
+                raise
+        took = time.monotonic() - started
+        if took < _CHUNK_SECONDS / 2:
+            source.chunk = min(most, source.chunk * 2)
+        elif took > _CHUNK_SECONDS * 2:
+            source.chunk = max(least, source.chunk // 2)
+        if source.history_folded.is_set():
+            log.info("History of %s is folded", source.fold.collection)
+        elif started - source.logged > _PROGRESS_LOG_SECONDS:
+            source.logged = started
+            log.info("History of %s: %.0f %% folded", source.fold.collection, 100 * source.progress())
+
+    def _read_chunk(self, source: _Source) -> None:
+        state, fold = source.state, source.fold
+        start, end = state.folded, state.open_from
+        if source.first is None:
+            source.first = self._librechat.id_after(fold.collection, start, end, 0) or end
+            if self._librechat.has_foreign_ids(fold.collection):
+                log.warning("%s holds documents whose _id is not an ObjectId: they are not counted", fold.collection)
+        end = self._librechat.id_after(fold.collection, start, end, source.chunk) or end
+        now = self._librechat.now()
+        # Documents that were open when the exporter stopped are in the totals already: only their growth counts.
+        known = [document for document in state.cells if start <= document < end]
+        ids: Document = {"$gte": start, "$lt": end} | ({"$nin": known} if known else {})
+        samples, seen = fold.fold_history(self._librechat, {"_id": ids}, now, self.guard)
+        grown: dict[ObjectId, Cell] = {}
+        seen_open: Seen = {}
+        if known:
+            match = {"_id": {"$in": known}}
+            grown, seen_open = fold.fold_open(self._librechat, match, now, self.guard, state.cells)
+        with self._lock:
+            self._see(seen)
+            self._see(seen_open)
+            for series, amount in samples.items():
+                source.add(series, amount)
+            for document, cell in grown.items():
+                source.raise_cell(document, cell)
+            source.drop_cells(end)
+            state.folded = end
+            self._save(source, always=True)
+            if end == state.open_from:
+                source.history_folded.set()
+
+    # State. Each of these is called with the ledger's lock held.
+
+    def _see(self, seen: Seen) -> None:
+        for user, moment in seen.items():
+            if moment > self._seen.get(user, 0):
+                self._seen[user] = self._unsaved_seen[user] = moment
+                self._seen_sorted = None
+
+    def _save(self, source: _Source, *, always: bool = False) -> None:
+        """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
+        self._unsaved_labels += self.guard.take_unsaved()
+        if not (always or source.has_changes or self._unsaved_seen or self._unsaved_labels):
+            return
+        state = source.state
+        changed = SourceState(
+            state.version,
+            state.folded,
+            state.open_from,
+            {series: state.totals[series] for series in source.changed_totals},
+            {document: state.cells[document] for document in source.changed_cells},
+        )
+        try:
+            self._state.save(
+                source.fold.collection, changed, source.dropped_cells, self._unsaved_seen, self._unsaved_labels
+            )
+        except sqlite3.Error as error:
+            if not self._save_failed:
+                log.error("STATE_PATH cannot be written (%s): counters may fall at the next restart", error)  # noqa: TRY400
+            self._save_failed = True
+            return
+        if self._save_failed:
+            log.info("STATE_PATH can be written again; nothing was lost")
+        self._save_failed = False
+        source.changes_saved()
+        self._unsaved_seen = {}
+        self._unsaved_labels = []
+
+    def _forget_seen(self, now: datetime) -> None:
+        before = (now - SEEN_KEPT).timestamp()
+        with self._lock:
+            if not any(moment < before for moment in self._seen.values()):
+                return
+            self._seen = {user: moment for user, moment in self._seen.items() if moment >= before}
+            self._seen_sorted = None
+            try:
+                self._state.forget_seen(before)
+            except sqlite3.Error as error:
+                log.warning("Old users could not be removed from STATE_PATH (%s)", describe(error))
+
+    def _check_identity(self, *, again: bool = False) -> None:
+        """Binds the state to the database; another database starts afresh. Raises PyMongoError."""
+        if self._identity_checked and not again:
+            return
+        found: dict[str, str | None] = {
+            "messages": self._librechat.identity(), "database": self._librechat.name, "tenant": self._librechat.tenant
+        }
+        with self._lock:
+            bound = self._state.binding()
+            # A messages collection that is not there, or was not, tells nothing.
+            unknown = None in (found["messages"], bound.get("messages"))
+            if not bound or (unknown and {**bound, "messages": found["messages"]} == found):
+                if found["messages"] is not None or not bound:
+                    self._state.bind(found)
+                bound = found
+        if bound != found:
+            self._start_afresh(found)
+        self._identity_checked = True
+
+    def _start_afresh(self, binding: dict[str, str | None]) -> None:
+        log.warning("This is another database or tenant than STATE_PATH was folded from: all counters start afresh")
+        sources = list(self._sources.values())
+        for source in sources:
+            source.folding.acquire()
+        try:
+            with self._lock:
+                self._state.forget_all()
+                self._state.bind(binding)
+                self._seen.clear()
+                self._seen_sorted = None
+                self._unsaved_seen.clear()
+                for source in sources:
+                    source.begin(None)
+        finally:
+            for source in sources:
+                source.folding.release()

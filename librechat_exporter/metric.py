@@ -1,0 +1,112 @@
+"""What a metric is: its definition as data, its samples, and the guard that bounds its labels.
+
+A metric is defined once, with the name it is exposed under; `family` makes a fresh Prometheus metric family of it.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+LabelValues = tuple[str, ...]
+Series = tuple[str, LabelValues]
+Family = CounterMetricFamily | GaugeMetricFamily
+
+OTHER = "other"
+MAX_LABEL_LENGTH = 200
+_DISTINCT_DROPPED_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's definition.
+
+    kind is what its value means: `happened` (a ledger counter), `recent` (a window that ends now), `is` (what the
+    database holds now) or `self` (the exporter about itself). groups are the toggles that must all be on.
+    """
+
+    name: str
+    help: str
+    type: Literal["counter", "gauge"]
+    kind: Literal["happened", "recent", "is", "self"]
+    labels: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:
+        """A metric family with one sample for each tuple of label values.
+
+        Raises ValueError if a tuple does not have one string for each label.
+        """
+        kind = CounterMetricFamily if self.type == "counter" else GaugeMetricFamily
+        family = kind(self.name, self.help, labels=self.labels)
+        for labels, value in sorted((values or {}).items()):
+            if len(labels) != len(self.labels) or not all(isinstance(label, str) for label in labels):
+                raise ValueError(f"{self.name} takes a string for each of the labels {self.labels}")
+            family.add_metric(labels, float(value))
+        return family
+
+
+class LabelGuard:
+    """Bounds the values of each label, over all metrics: the first `limit` keep their names, later ones become `other`.
+
+    A value that was admitted stays admitted, so that no series ever moves; `known` restores what a former process
+    admitted. Safe for use from several threads.
+    """
+
+    def __init__(self, limit: int, known: Iterable[tuple[str, str]] = ()) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._admitted: dict[str, set[str]] = {}
+        self._dropped: dict[str, set[int]] = {}
+        self._unsaved: list[tuple[str, str]] = []
+        for label, value in known:
+            self._admitted.setdefault(label, set()).add(value)
+
+    def admit(self, label: str, value: str) -> str:
+        value = value[:MAX_LABEL_LENGTH]
+        admitted = self._admitted.setdefault(label, set())
+        if value in admitted or value == OTHER:
+            return value
+        with self._lock:
+            if len(admitted) < self._limit:
+                admitted.add(value)
+                self._unsaved.append((label, value))
+                return value
+            dropped = self._dropped.setdefault(label, set())
+            if len(dropped) < _DISTINCT_DROPPED_REMEMBERED:
+                dropped.add(hash(value))
+            return OTHER
+
+    def dropped(self) -> dict[LabelValues, float]:
+        """Distinct values seen since the start that count under `other`, by label."""
+        with self._lock:
+            labels = self._admitted.keys() | self._dropped.keys()
+            return {(label,): float(len(self._dropped.get(label, ()))) for label in labels}
+
+    def take_unsaved(self) -> list[tuple[str, str]]:
+        """The (label, value) pairs admitted since the last call."""
+        with self._lock:
+            unsaved, self._unsaved = self._unsaved, []
+            return unsaved
+
+
+class Samples(dict[Series, float]):
+    """Amounts by series; amounts of one series add up, labels pass the guard."""
+
+    def __init__(self, guard: LabelGuard) -> None:
+        super().__init__()
+        self._guard = guard
+
+    def add(self, metric: Metric, amount: float, *values: str) -> None:
+        labels = tuple(self._guard.admit(label, value) for label, value in zip(metric.labels, values, strict=True))
+        series = (metric.name, labels)
+        self[series] = self.get(series, 0) + amount
+
+    def family(self, metric: Metric) -> Family:
+        """The metric's family; a metric without labels that has no sample is 0."""
+        values = {labels: value for (name, labels), value in self.items() if name == metric.name}
+        if not metric.labels:
+            values.setdefault((), 0)
+        return metric.family(values)

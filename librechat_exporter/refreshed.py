@@ -1,0 +1,89 @@
+"""A value that is expensive to read: read in the background, and the less often the longer that takes."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import pymongo
+
+from librechat_exporter.faults import reason
+
+T = TypeVar("T")
+
+INTERVAL_SECONDS = 60.0
+# A reading takes at most this share of the time.
+SHARE = 1 / 20
+# What takes no longer than this is read on every scrape.
+AT_ONCE_SECONDS = 0.02
+# A value that cannot be read anew is served until it is this many intervals old.
+KEPT_INTERVALS = 3
+_READ_DEADLINE = 300.0
+
+
+class Refreshed(Generic[T]):
+    """Holds what `read` returned last. Safe for use from several threads; at most one reading is under way."""
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._reading: threading.Thread | None = None
+        self._held: list[T] = []
+        self._error: Exception | None = None
+        self._read_at = self._tried_at = float("-inf")
+        self._took = 0.0
+
+    @property
+    def age(self) -> float:
+        """Seconds since the value was read, infinite if it never was."""
+        return time.monotonic() - self._read_at
+
+    @property
+    def interval(self) -> float:
+        """Seconds between readings; 0 is on every call."""
+        return 0.0 if self._took <= AT_ONCE_SECONDS else max(INTERVAL_SECONDS, self._took / SHARE)
+
+    def get(self, deadline: float) -> T:
+        """The value, read anew if that is due. Waits, until the deadline (time.monotonic()), only for the first
+        reading and for one that has been quick.
+
+        Raises what `read` raised when there is no value that is young enough, TimeoutError when there is none yet.
+        """
+        with self._lock:
+            interval = self.interval
+            if self._reading is None and time.monotonic() - self._tried_at >= interval:
+                self._reading = threading.Thread(target=self._refresh, name="refresh", daemon=True)
+                self._reading.start()
+            reading = self._reading
+            must_wait = interval == 0 or not self._is_young()
+        if reading is not None and must_wait:
+            reading.join(max(0.0, deadline - time.monotonic()))
+        with self._lock:
+            if self._error is not None and (interval == 0 or not self._is_young()):
+                raise self._error
+            if self._is_young():
+                return self._held[0]
+        raise TimeoutError("the first reading is not done yet")
+
+    def _is_young(self) -> bool:
+        return self.age <= KEPT_INTERVALS * max(self.interval, INTERVAL_SECONDS)
+
+    def _refresh(self) -> None:
+        started = time.monotonic()
+        try:
+            with pymongo.timeout(_READ_DEADLINE):
+                value = self._read()
+        except Exception as error:  # noqa: BLE001
+            with self._lock:
+                self._error = error
+                if reason(error) == "timeout":
+                    self._took = time.monotonic() - started
+        else:
+            with self._lock:
+                self._held = [value]
+                self._error = None
+                self._read_at = started
+                self._took = time.monotonic() - started
+        with self._lock:
+            self._tried_at = time.monotonic()
+            self._reading = None

@@ -1,0 +1,186 @@
+"""Every setting: an environment variable or a line of `.env`, typed, validated and documented in this one place."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+READ_PREFERENCES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class SettingsError(Exception):
+    """Some settings are wrong. Its text has a line for each, which names it and says what would be right."""
+
+
+def _toggle(text: str) -> Any:
+    return Field(default=True, description=f"Serve {text}; `false` runs no query for them")
+
+
+class Settings(BaseSettings):
+    """All settings; immutable."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    mongodb_uri: SecretStr = Field(
+        default=SecretStr("mongodb://mongodb:27017/"),
+        description="Connection string of LibreChat's MongoDB; a user that may only read suffices",
+    )
+    mongodb_uri_file: Path | None = Field(
+        default=None, description="A file that holds the connection string, such as a Docker secret; wins over MONGODB_URI"
+    )
+    mongodb_database: str = Field(default="LibreChat", description="LibreChat's database", min_length=1)
+    mongo_read_preference: str | None = Field(
+        default=None,
+        description="Which members of a replica set are read: "
+        + ", ".join(f"`{mode}`" for mode in READ_PREFERENCES)
+        + "; unset, what the connection string says, else `primary`",
+    )
+    listen_address: str = Field(default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6")  # noqa: S104
+    state_path: str = Field(
+        default="state/ledger.sqlite",
+        description="The file that keeps the counters across restarts; its folder must be writable and kept",
+    )
+    metrics_timezone: Annotated[ZoneInfo, NoDecode] = Field(
+        default=ZoneInfo("UTC"), description="Where the day, the week and the month begin, such as `Europe/Berlin`"
+    )
+    tenant_id: str | None = Field(default=None, description="Count this tenant's documents alone; unset, all")
+    ledger_open_minutes: int = Field(
+        default=10,
+        ge=1,
+        le=1440,
+        description="How long a new message is read again on each scrape, because its answer is still being written",
+    )
+    scrape_timeout: float = Field(
+        default=10.0,
+        gt=0.5,
+        le=300,
+        description="Seconds a scrape may take when the request has no `X-Prometheus-Scrape-Timeout-Seconds` header",
+    )
+    max_label_values: int = Field(
+        default=200, ge=1, le=100_000, description="Values a label may have; later ones are counted under `other`"
+    )
+    logging_level: str = Field(default="info", description=", ".join(f"`{level}`" for level in LEVELS))
+    logging_format: str = Field(
+        default="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        description="Format of a log line, in the syntax of Python's logging module",
+    )
+    enable_basic_metrics: bool = _toggle("messages, failed messages, conversations")
+    enable_token_metrics: bool = _toggle("tokens")
+    enable_user_metrics: bool = _toggle("active, unique and registered users")
+    enable_model_metrics: bool = _toggle("what is counted per model over all time, and answers and errors per model")
+    enable_time_window_metrics: bool = _toggle("the last 5 minutes")
+    enable_rating_metrics: bool = _toggle("ratings")
+    enable_file_metrics: bool = _toggle("uploaded files")
+    metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
+    metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """From the environment and `.env`. Raises SettingsError."""
+        try:
+            return cls()
+        except ValidationError as error:
+            lines = []
+            for problem in error.errors():
+                name = "_".join(map(str, problem["loc"])).upper()
+                message = problem["msg"].removeprefix("Value error, ")
+                lines.append(f"{name}: {message}" if name else message)
+            raise SettingsError("\n".join(lines)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        path = values.get("mongodb_uri_file")
+        if path:
+            try:
+                return values | {"mongodb_uri": Path(path).read_text(encoding="utf-8").strip()}
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                raise ValueError(f"MONGODB_URI_FILE: {path} cannot be read: {why}") from None
+        return values
+
+    @field_validator("mongodb_uri")
+    @classmethod
+    def _check_uri(cls, value: SecretStr) -> SecretStr:
+        uri = value.get_secret_value()
+        try:
+            if not uri.startswith("mongodb+srv://"):  # such a name would be looked up in the DNS
+                parse_uri(uri, warn=False)
+        except (PyMongoError, ValueError):
+            # The parser's own message may quote the password.
+            raise ValueError(
+                "is not a MongoDB connection string; write mongodb://user:password@host:27017/, with `%40` for `@` and "
+                "the like in user and password"
+            ) from None
+        return value
+
+    @field_validator("mongo_read_preference")
+    @classmethod
+    def _check_read_preference(cls, value: str | None) -> str | None:
+        if value is not None and value not in READ_PREFERENCES:
+            raise ValueError(f"must be one of {', '.join(READ_PREFERENCES)}")
+        return value
+
+    @field_validator("listen_address")
+    @classmethod
+    def _check_listen_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not port.isdecimal() or int(port) > 65535 or (":" in host and not (host[0] == "[" and host[-1] == "]")):
+            raise ValueError("must be an address and a port, such as 0.0.0.0:8000 or [::]:8000")
+        return value
+
+    @field_validator("metrics_timezone", mode="before")
+    @classmethod
+    def _check_timezone(cls, value: Any) -> Any:
+        if isinstance(value, ZoneInfo):
+            return value
+        try:
+            return ZoneInfo(value)
+        except (OSError, ValueError, KeyError):
+            raise ValueError("is not a time zone of the IANA database, such as UTC or Europe/Berlin") from None
+
+    @field_validator("logging_level")
+    @classmethod
+    def _check_level(cls, value: str) -> str:
+        if value.lower() not in LEVELS:
+            raise ValueError(f"must be one of {', '.join(LEVELS)}")
+        return value.lower()
+
+    @field_validator("logging_format")
+    @classmethod
+    def _check_format(cls, value: str) -> str:
+        try:
+            logging.Formatter(value).format(logging.LogRecord("name", logging.INFO, "path", 1, "message", None, None))
+        except (ValueError, KeyError, TypeError):
+            raise ValueError("is not a format of Python's logging, such as %(asctime)s %(levelname)s %(message)s") from None
+        return value
+
+    @property
+    def bind_address(self) -> tuple[str, int]:
+        """Host and port of LISTEN_ADDRESS; the host is empty for all addresses."""
+        host, _, port = self.listen_address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The toggles that are on."""
+        toggles = {name: name.removeprefix("enable_").removesuffix("_metrics") for name in type(self).model_fields}
+        return frozenset(group for name, group in toggles.items() if name.startswith("enable_") and getattr(self, name))
+
+
+def documented() -> dict[str, FieldInfo]:
+    """Every setting's definition by the name of its environment variable."""
+    return {name.upper(): field for name, field in Settings.model_fields.items()}

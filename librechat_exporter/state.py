@@ -1,0 +1,204 @@
+"""The ledger's memory on disk: one SQLite file in WAL mode, synced on every commit, owned by one process."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bson import ObjectId
+
+from librechat_exporter.metric import Series
+
+log = logging.getLogger(__name__)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS binding (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY, version INTEGER, folded TEXT, open_from TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS series (
+    source TEXT, metric TEXT, labels TEXT, value NUMERIC, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen (user TEXT PRIMARY KEY, time REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
+"""
+_TABLES = ("binding", "source", "series", "open", "seen", "label")
+
+
+class StateInUseError(Exception):
+    """Another process holds the state file."""
+
+
+@dataclass
+class Cell:
+    """What one open document has been counted as: per series the most it ever was, and what must not be decided twice.
+
+    model: the document's MODEL and the label that it was first counted under.
+    prompt: the tokens of the question that it answers.
+    """
+
+    samples: dict[Series, float] = field(default_factory=dict)
+    model: tuple[str | None, str] | None = None
+    prompt: float | None = None
+
+    def dump(self) -> str:
+        samples = [[metric, labels, amount] for (metric, labels), amount in self.samples.items()]
+        return json.dumps([samples, self.model, self.prompt])
+
+    @classmethod
+    def load(cls, text: str) -> "Cell":
+        samples, model, prompt = json.loads(text)
+        return cls(
+            {(metric, tuple(labels)): amount for metric, labels, amount in samples},
+            (model[0], model[1]) if model else None,
+            prompt,
+        )
+
+
+@dataclass
+class SourceState:
+    """How far a source is folded.
+
+    Documents below `folded` are in the totals for good. From `open_from` on they have cells. What lies between is
+    history, still to be folded.
+    """
+
+    version: int
+    folded: ObjectId
+    open_from: ObjectId
+    totals: dict[Series, float] = field(default_factory=dict)
+    cells: dict[ObjectId, Cell] = field(default_factory=dict)
+
+
+class State:
+    """The state file, or memory alone if the path cannot be written.
+
+    Raises StateInUseError when another process has the file. sqlite3.Error from a writing method means that nothing of
+    it was written. Not safe for concurrent use: the ledger serializes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self.on_disk = True
+        try:
+            self._connection = self._open_file()
+        except (sqlite3.OperationalError, OSError) as error:
+            if "locked" in str(error):
+                raise StateInUseError(
+                    f"STATE_PATH {self._path} is in use by another exporter; give each its own state file"
+                ) from None
+            log.warning(
+                "STATE_PATH %s cannot be written (%s): the state is in memory only, so counters fall at the next restart "
+                "if chats were deleted",
+                self._path,
+                error,
+            )
+            self.on_disk = False
+            self._connection = self._open(":memory:")
+
+    def _open_file(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.touch(mode=0o600)
+        try:
+            return self._open(str(self._path))
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            aside = self._path.with_name(f"{self._path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+            self._path.rename(aside)
+            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            log.error("STATE_PATH %s is damaged (%s): kept as %s, starting afresh", self._path, error, aside)  # noqa: TRY400
+            return self._open(str(self._path))
+
+    @staticmethod
+    def _open(path: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=1, check_same_thread=False)
+        try:
+            # Exclusive: from its first write on, one process owns the file until it ends, however it ends.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            # Synced to the disk on each commit: not even a power cut makes a counter fall.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} COMMIT;")
+            [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def binding(self) -> dict[str, str | None]:
+        return dict(self._connection.execute("SELECT key, value FROM binding"))
+
+    def labels(self) -> list[tuple[str, str]]:
+        return list(self._connection.execute("SELECT name, value FROM label"))
+
+    def seen(self) -> dict[str, float]:
+        """Each user's newest message, as a Unix time."""
+        return dict(self._connection.execute("SELECT user, time FROM seen"))
+
+    def source(self, name: str) -> SourceState | None:
+        rows = self._connection.execute("SELECT version, folded, open_from FROM source WHERE name = ?", (name,))
+        row = rows.fetchone()
+        if row is None:
+            return None
+        source = SourceState(row[0], ObjectId(row[1]), ObjectId(row[2]))
+        for metric, labels, value in self._connection.execute(
+            "SELECT metric, labels, value FROM series WHERE source = ?", (name,)
+        ):
+            source.totals[metric, tuple(json.loads(labels))] = value
+        for document, cell in self._connection.execute("SELECT id, cell FROM open WHERE source = ?", (name,)):
+            source.cells[ObjectId(document)] = Cell.load(cell)
+        return source
+
+    def save(
+        self,
+        name: str,
+        changed: SourceState,
+        dropped: Iterable[ObjectId],
+        seen: dict[str, float],
+        labels: Iterable[tuple[str, str]],
+    ) -> None:
+        """Writes the changed series and cells of a source, and what came with them, in one transaction."""
+        with self._connection as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?)",
+                (name, changed.version, str(changed.folded), str(changed.open_from)),
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?)",
+                [(name, metric, json.dumps(values), amount) for (metric, values), amount in changed.totals.items()],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO open VALUES (?, ?, ?)",
+                [(name, str(document), cell.dump()) for document, cell in changed.cells.items()],
+            )
+            connection.executemany(
+                "DELETE FROM open WHERE source = ? AND id = ?", [(name, str(document)) for document in dropped]
+            )
+            connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", seen.items())
+            connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
+
+    def bind(self, binding: dict[str, str | None]) -> None:
+        with self._connection as connection:
+            connection.executemany("INSERT OR REPLACE INTO binding VALUES (?, ?)", binding.items())
+
+    def forget_seen(self, before: float) -> None:
+        with self._connection as connection:
+            connection.execute("DELETE FROM seen WHERE time < ?", (before,))
+
+    def forget_source(self, name: str) -> None:
+        with self._connection as connection:
+            connection.execute("DELETE FROM source WHERE name = ?", (name,))
+            connection.execute("DELETE FROM series WHERE source = ?", (name,))
+            connection.execute("DELETE FROM open WHERE source = ?", (name,))
+
+    def forget_all(self) -> None:
+        with self._connection as connection:
+            for table in _TABLES:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+
+    def close(self) -> None:
+        self._connection.close()

@@ -31,7 +31,9 @@ def main() -> int:
     logging.basicConfig(level=settings.logging_level.upper(), format=settings.logging_format)
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # at debug level it writes commands, and so documents
     if settings.metrics_cache_enabled is not None or settings.metrics_cache_ttl is not None:
-        log.info("METRICS_CACHE_ENABLED and METRICS_CACHE_TTL have no effect: nothing is cached, as a scrape costs little")
+        log.info(
+            "METRICS_CACHE_ENABLED and METRICS_CACHE_TTL have no effect: nothing is cached, as a scrape costs little"
+        )
     return _check(settings) if arguments.check else _serve(settings)
 
 

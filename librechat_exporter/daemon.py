@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from types import FrameType
+from typing import Any
 
 import pymongo
 from cheroot import wsgi
@@ -36,7 +37,7 @@ _CLIENT_DEFAULTS = {"serverselectiontimeoutms": 3000, "connecttimeoutms": 3000}
 def connect(settings: Settings) -> LibreChat:
     """LibreChat's database. Does not wait for the server."""
     uri = settings.mongodb_uri.get_secret_value()
-    options = {key: value for key, value in _CLIENT_DEFAULTS.items() if key not in uri.lower()}
+    options: dict[str, Any] = {key: value for key, value in _CLIENT_DEFAULTS.items() if key not in uri.lower()}
     if settings.mongo_read_preference is not None:
         options["readPreference"] = settings.mongo_read_preference
     client: pymongo.MongoClient[Document] = pymongo.MongoClient(
@@ -50,9 +51,7 @@ def all_collectors(librechat: LibreChat) -> list[Collector]:
         messages.collector(),
         *documents.collectors(),
         unique_users.UniqueUsersCollector(),
-        recent.ActiveCollector(),
-        recent.RecentMessagesCollector(),
-        recent.RecentPromptsCollector(),
+        recent.RecentCollector(),
         ratings.RatingsCollector(librechat),
     ]
 

@@ -2,20 +2,23 @@
 
 A fold turns documents of one collection, an `_id` range at a time, into samples. The last LEDGER_OPEN_MINUTES of
 documents are open: they are folded again on every scrape, because answers are still being written. Each open document
-has a cell with the most that it ever counted as, per exported series, and only what exceeds that is added to the totals;
-so nothing that is deleted or rewritten takes anything back. A document older than that is sealed: its cell is dropped.
+has a cell with the most that it ever counted as, per exported series, and only what exceeds that is added to the
+totals; so nothing that is deleted or rewritten takes anything back. A document older than that is sealed: its cell is dropped.
 What was there before the first start, or came during a long stop, is history, folded in the background, chunk by chunk.
 """
 
 import bisect
+import contextvars
 import logging
 import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import pymongo
 from bson import ObjectId
@@ -29,6 +32,8 @@ from librechat_exporter.state import Cell, SourceState, State
 log = logging.getLogger(__name__)
 
 Seen = dict[str, float]
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 TICK_SECONDS = 60.0
 # Longer than a month, the longest window that the last-seen table serves.
@@ -36,7 +41,9 @@ SEEN_KEPT = timedelta(days=35)
 _TICK_DEADLINE = 45.0
 _CHUNK_DEADLINE = 120.0
 _CHUNK_SECONDS = 1.0
-_CHUNK_DOCUMENTS = (100, 20_000, 100_000)  # least, first, most
+_CHUNK_DOCUMENTS = (100, 8_000, 40_000)  # least, first, most
+_PIECES = 8
+_SIDE_BY_SIDE = 2
 _PROGRESS_LOG_SECONDS = 10.0
 _MOST_PAUSE = 15.0
 _BEGINNING = ObjectId("0" * 24)
@@ -316,9 +323,7 @@ class Ledger:
 
     def _fold_open(self, source: _Source, now: datetime) -> None:
         state, fold = source.state, source.fold
-        found, seen = fold.fold_open(
-            self._librechat, {"_id": {"$gte": state.open_from}}, now, self.guard, state.cells
-        )
+        found, seen = fold.fold_open(self._librechat, {"_id": {"$gte": state.open_from}}, now, self.guard, state.cells)
         with self._lock:
             self._see(seen)
             for document, cell in found.items():
@@ -330,16 +335,15 @@ class Ledger:
             self._save(source)
 
     def _fold_chunk(self, source: _Source) -> None:
-        """The next chunk of a source's history; the next one will be smaller or larger, as this one took long or not."""
+        """The next chunk of a source's history. The one after it is larger or smaller, as this one took long or not."""
         least, _, most = _CHUNK_DOCUMENTS
         with source.folding:
             started = time.monotonic()
             try:
                 with pymongo.timeout(_CHUNK_DEADLINE):
                     self._read_chunk(source)
-            except PyMongoError as error:
-                if error.timeout:
-                    source.chunk = max(least, source.chunk // 4)
+            except PyMongoError:
+                source.chunk = max(least, source.chunk // 4)  # it may have been too much at once
                 raise
         took = time.monotonic() - started
         if took < _CHUNK_SECONDS / 2:
@@ -359,22 +363,26 @@ class Ledger:
             source.first = self._librechat.id_after(fold.collection, start, end, 0) or end
             if self._librechat.has_foreign_ids(fold.collection):
                 log.warning("%s holds documents whose _id is not an ObjectId: they are not counted", fold.collection)
-        end = self._librechat.id_after(fold.collection, start, end, source.chunk) or end
+        pieces = self._pieces(source, start, end)
+        end = pieces[-1]["$lt"]
         now = self._librechat.now()
         # Documents that were open when the exporter stopped are in the totals already: only their growth counts.
         known = [document for document in state.cells if start <= document < end]
-        ids: Document = {"$gte": start, "$lt": end} | ({"$nin": known} if known else {})
-        samples, seen = fold.fold_history(self._librechat, {"_id": ids}, now, self.guard)
+        skip: Document = {"$nin": known} if known else {}
+        folded = _side_by_side(
+            lambda ids: fold.fold_history(self._librechat, {"_id": ids | skip}, now, self.guard), pieces
+        )
         grown: dict[ObjectId, Cell] = {}
         seen_open: Seen = {}
         if known:
             match = {"_id": {"$in": known}}
             grown, seen_open = fold.fold_open(self._librechat, match, now, self.guard, state.cells)
         with self._lock:
-            self._see(seen)
             self._see(seen_open)
-            for series, amount in samples.items():
-                source.add(series, amount)
+            for samples, seen in folded:
+                self._see(seen)
+                for series, amount in samples.items():
+                    source.add(series, amount)
             for document, cell in grown.items():
                 source.raise_cell(document, cell)
             source.drop_cells(end)
@@ -382,6 +390,15 @@ class Ledger:
             self._save(source, always=True)
             if end == state.open_from:
                 source.history_folded.set()
+
+    def _pieces(self, source: _Source, start: ObjectId, end: ObjectId) -> list[Document]:
+        """`_id` ranges that follow each other from start on: a chunk, in pieces that fit into little memory."""
+        pieces: list[Document] = []
+        while start < end and len(pieces) < _PIECES:
+            stop = self._librechat.id_after(source.fold.collection, start, end, max(1, source.chunk // _PIECES)) or end
+            pieces.append({"$gte": start, "$lt": stop})
+            start = stop
+        return pieces or [{"$gte": start, "$lt": end}]
 
     # State. Each of these is called with the ledger's lock held.
 
@@ -437,7 +454,9 @@ class Ledger:
         if self._identity_checked and not again:
             return
         found: dict[str, str | None] = {
-            "messages": self._librechat.identity(), "database": self._librechat.name, "tenant": self._librechat.tenant
+            "messages": self._librechat.identity(),
+            "database": self._librechat.name,
+            "tenant": self._librechat.tenant,
         }
         with self._lock:
             bound = self._state.binding()
@@ -468,3 +487,11 @@ class Ledger:
         finally:
             for source in sources:
                 source.folding.release()
+
+
+def _side_by_side(work: Callable[[_In], _Out], inputs: Collection[_In]) -> list[_Out]:
+    """The results in order, worked out a few at a time, under the same pymongo.timeout: so the server is not idle while
+    a result is counted here."""
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        tasks = [pool.submit(contextvars.copy_context().run, work, one) for one in inputs]
+        return [task.result() for task in tasks]

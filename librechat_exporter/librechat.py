@@ -6,7 +6,7 @@ MongoDB 4.4 and Amazon DocumentDB 5 both have.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
@@ -25,6 +25,7 @@ RATINGS = ("thumbsUp", "thumbsDown")
 MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
 _AGENT_MARK = "\0"
 _LOOK_UP_AT_ONCE = 500
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The indexes of LibreChat's schema that the queries here lean on: collection, leading field.
 NEEDED_INDEXES = (("messages", "createdAt"), ("messages", "messageId"))
@@ -44,14 +45,25 @@ def _is_null(field: str) -> Expression:
 
 def _text(field: str) -> Expression:
     """The field if it is a string with something in it, cut to what a label may hold, else null."""
-    short = when({"$lte": [{"$strLenBytes": field}, MAX_LABEL_LENGTH]}, field, {"$substrCP": [field, 0, MAX_LABEL_LENGTH]})
+    short = when(
+        {"$lte": [{"$strLenBytes": field}, MAX_LABEL_LENGTH]}, field, {"$substrCP": [field, 0, MAX_LABEL_LENGTH]}
+    )
     return when({"$and": [has_type(field, "string"), {"$ne": [field, ""]}]}, short, None)
 
 
-# A user's message, or else an answer.
-IS_USERS = when(
-    _is_null("$isCreatedByUser"), {"$in": ["$sender", ["User", "user"]]}, {"$eq": ["$isCreatedByUser", True]}
-)
+# A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
+IS_USERS = {
+    "$or": [
+        {"$eq": ["$isCreatedByUser", True]},
+        {
+            "$and": [
+                {"$lte": ["$isCreatedByUser", None]},
+                {"$ne": [{"$type": "$isCreatedByUser"}, "minKey"]},
+                {"$in": ["$sender", ["User", "user"]]},
+            ]
+        },
+    ]
+}
 
 # Today's agents client leaves `error: false` and puts the error into the content.
 FAILED = {
@@ -60,24 +72,6 @@ FAILED = {
         when({"$isArray": "$content"}, {"$in": ["error", "$content.type"]}, False),
     ]
 }
-
-_TOKENS_USABLE = {
-    "$and": [
-        has_type("$tokenCount", "int", "long", "double"),
-        {"$gte": ["$tokenCount", 0]},  # false for NaN
-        {"$lte": ["$tokenCount", MAX_TOKENS]},
-    ]
-}
-TOKENS = when(_TOKENS_USABLE, "$tokenCount", 0)
-TOKENS_UNUSABLE = when(when(_TOKENS_USABLE, False, {"$not": [_is_null("$tokenCount")]}), 1, 0)
-
-# The user's id as a string, null where there is none. LibreChat writes a string here, an ObjectId in other collections.
-USER = when(
-    has_type("$user", "string"),
-    when({"$eq": ["$user", ""]}, None, "$user"),
-    when(has_type("$user", "objectId"), {"$toString": "$user"}, None),
-)
-CONVERSATION = _text("$conversationId")
 
 # The message's model, marked where it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the two
 # comparisons are a test for the prefix "agent_" that no type of value can break.
@@ -90,9 +84,7 @@ _IS_AGENT = {
 }
 MODEL = when(_IS_AGENT, {"$concat": [_AGENT_MARK, _text("$model")]}, _text("$model"))
 
-# What links an answer to its question: a user's message by its own id, an answer by its parent's.
-_LINK_FIELD = when(IS_USERS, "$messageId", "$parentMessageId")
-LINK = [USER, when({"$eq": [{"$type": _LINK_FIELD}, "string"]}, _LINK_FIELD, None)]
+CONVERSATION = _text("$conversationId")
 
 RATING = "$feedback.rating"
 TAG = when(has_type("$feedback.tag", "string"), _text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
@@ -100,8 +92,47 @@ IS_RATED = {"feedback.rating": {"$in": list(RATINGS)}}
 
 
 def is_between(field: str, start: datetime, end: datetime) -> Expression:
-    """Whether the field is a date after start and not after end."""
-    return {"$and": [has_type(field, "date"), {"$gt": [field, start]}, {"$lte": [field, end]}]}
+    """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
+    return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
+
+
+def _user_id(value: object) -> str | None:
+    """LibreChat writes a string in messages, an ObjectId in other collections."""
+    if isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, ObjectId) else None
+
+
+def _usable_tokens(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
+
+
+# What links an answer to its question: the user's id and the question's messageId.
+Link = tuple[str | None, str]
+
+
+class Messages:
+    """Messages that share who wrote them, whether they failed, and the model. Its lists have an entry for each.
+
+    links: a user's message by its own id, an answer by its parent's; None where that is no string.
+    tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
+    created: createdAt as a Unix time; 0 if it is not within the time asked for.
+    """
+
+    def __init__(self, row: Document) -> None:
+        self.by_user: bool = row["_id"]["users"]
+        self.failed: bool = row["_id"]["failed"]
+        self.model: str | None = row["_id"]["model"]
+        self.users = [_user_id(user) for user in row["user"]]
+        self.links: list[Link | None] = [
+            (user, link) if isinstance(link, str) else None for user, link in zip(self.users, row["link"], strict=True)
+        ]
+        usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
+        self.tokens: list[float] = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
+        self.skipped = [not ok and t is not None for t, ok in zip(row["tokens"], usable, strict=True)]
+        self.created: list[float] = [milliseconds / 1000 for milliseconds in row["created"]]
+        self.ids: list[ObjectId] = row.get("id", [])
+        self.conversations: list[str | None] = row.get("conversation", [])
 
 
 class LibreChat:
@@ -176,19 +207,32 @@ class LibreChat:
                 missing.append(f"{collection}.{field}")
         return missing
 
-    def prompt_tokens(self, links: Iterable[tuple[str | None, str]]) -> dict[tuple[str | None, str], float]:
-        """The tokens of the users' messages with these (user, messageId) links; of several, the most. None: left out."""
-        wanted = list(links)
-        found: dict[tuple[str | None, str], float] = {}
+    def messages(
+        self, match: Document, since: datetime, until: datetime, *, ids: bool = False, conversations: bool = False
+    ) -> list[Messages]:
+        """The matching messages, by what they share. since and until bound `created`."""
+        each = {
+            "user": {"$ifNull": ["$user", None]},
+            "link": {"$ifNull": [when(IS_USERS, "$messageId", "$parentMessageId"), None]},
+            "tokens": {"$ifNull": ["$tokenCount", None]},
+            "created": when(is_between("$createdAt", since, until), {"$toLong": "$createdAt"}, 0),
+        }
+        if ids:
+            each["id"] = "$_id"
+        if conversations:
+            each["conversation"] = CONVERSATION
+        shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
+        group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
+        return [Messages(row) for row in self.aggregate("messages", match, {"$group": group})]
+
+    def prompt_tokens(self, links: Iterable[Link]) -> dict[Link, float]:
+        """The tokens of the users' messages with these links; of several, the most. Those not found are left out."""
+        wanted = sorted({message_id for _, message_id in links})
+        found: dict[Link, float] = {}
         for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
-            batch = wanted[start : start + _LOOK_UP_AT_ONCE]
-            rows = self.aggregate(
-                "messages",
-                {"messageId": {"$in": sorted({message_id for _, message_id in batch})}},
-                {"$group": {"_id": LINK, "tokens": {"$max": when(IS_USERS, TOKENS, None)}}},
-            )
-            found |= {(row["_id"][0], row["_id"][1]): row["tokens"] for row in rows if row["tokens"] is not None}
-        return {link: found[link] for link in wanted if link in found}
+            match = {"messageId": {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}
+            add_prompts(found, self.messages(match, _LONG_AGO, _LONG_AGO))
+        return found
 
     def model_labels(self, models: Iterable[str | None]) -> dict[str | None, str]:
         """The label `model` for each value of MODEL; an agent's is the model that its document names now."""
@@ -204,6 +248,15 @@ class LibreChat:
             named = {row["id"]: row["model"] for row in rows if row.get("model")}
             labels |= {_AGENT_MARK + agent: named.get(agent, UNKNOWN) for agent in agents}
         return labels
+
+
+def add_prompts(prompts: dict[Link, float], messages: Iterable[Messages]) -> None:
+    """Adds the users' messages' tokens by link; of several with one link, the most."""
+    for group in messages:
+        if group.by_user:
+            for link, tokens in zip(group.links, group.tokens, strict=True):
+                if link is not None:
+                    prompts[link] = max(tokens, prompts.get(link, 0))
 
 
 def window(end: datetime, length: timedelta) -> Document:

@@ -1,4 +1,5 @@
-"""One scrape: all collectors side by side, each isolated, all bound by the deadline; and what the exporter says of itself.
+"""One scrape: all collectors side by side, each isolated, all bound by the deadline; and what the exporter tells of
+itself.
 
 Scrapes that overlap share one run. A collector that fails or is late has no samples: never a zero, never an old value.
 """
@@ -26,7 +27,11 @@ from librechat_exporter.metric import Family, LabelValues, Metric
 UP = Metric("librechat_up", "Whether LibreChat's MongoDB answered", "gauge", "self")
 BUILD_INFO = Metric("librechat_exporter_build_info", "The exporter's version", "gauge", "self", ("version", "python"))
 SUCCESS = Metric(
-    "librechat_exporter_collector_success", "Whether the collector measured in this scrape", "gauge", "self", ("collector",)
+    "librechat_exporter_collector_success",
+    "Whether the collector measured in this scrape",
+    "gauge",
+    "self",
+    ("collector",),
 )
 DURATION = Metric(
     "librechat_exporter_collector_duration_seconds", "How long the collector took", "gauge", "self", ("collector",)
@@ -171,9 +176,7 @@ class Runner(PrometheusCollector):
 
     def _collect(self, collector: Collector, run: _Run, now: datetime) -> None:
         started = time.monotonic()
-        scrape = Scrape(
-            self._librechat, self._ledger, self._enabled, self._timezone, now, run.started, run.deadline
-        )
+        scrape = Scrape(self._librechat, self._ledger, self._enabled, self._timezone, now, run.started, run.deadline)
         try:
             with pymongo.timeout(max(0.01, run.deadline - started)):
                 families = [family for family in collector.collect(scrape) if family.name in self._family_names]
@@ -195,7 +198,7 @@ class Runner(PrometheusCollector):
 
     def _about_itself(self, run: _Run) -> Iterator[Family]:
         outcomes = self.last
-        ages = {
+        ages: dict[LabelValues, float] = {
             (collector.name,): age
             for collector in self._collectors
             if outcomes[collector.name].error is None and (age := collector.data_age()) is not None

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
         description="Connection string of LibreChat's MongoDB; a user that may only read suffices",
     )
     mongodb_uri_file: Path | None = Field(
-        default=None, description="A file that holds the connection string, such as a Docker secret; wins over MONGODB_URI"
+        default=None,
+        description="A file that holds the connection string, such as a Docker secret; wins over MONGODB_URI",
     )
     mongodb_database: str = Field(default="LibreChat", description="LibreChat's database", min_length=1)
     mongo_read_preference: str | None = Field(
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
         + ", ".join(f"`{mode}`" for mode in READ_PREFERENCES)
         + "; unset, what the connection string says, else `primary`",
     )
-    listen_address: str = Field(default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6")  # noqa: S104
+    listen_address: str = Field(default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6")
     state_path: str = Field(
         default="state/ledger.sqlite",
         description="The file that keeps the counters across restarts; its folder must be writable and kept",
@@ -165,7 +166,9 @@ class Settings(BaseSettings):
         try:
             logging.Formatter(value).format(logging.LogRecord("name", logging.INFO, "path", 1, "message", None, None))
         except (ValueError, KeyError, TypeError):
-            raise ValueError("is not a format of Python's logging, such as %(asctime)s %(levelname)s %(message)s") from None
+            raise ValueError(
+                "is not a format of Python's logging, such as %(asctime)s %(levelname)s %(message)s"
+            ) from None
         return value
 
     @property

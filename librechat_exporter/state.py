@@ -89,8 +89,8 @@ class State:
                     f"STATE_PATH {self._path} is in use by another exporter; give each its own state file"
                 ) from None
             log.warning(
-                "STATE_PATH %s cannot be written (%s): the state is in memory only, so counters fall at the next restart "
-                "if chats were deleted",
+                "STATE_PATH %s cannot be written (%s): the state is in memory only, and at the next restart counters "
+                "fall if chats were deleted",
                 self._path,
                 error,
             )

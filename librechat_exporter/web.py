@@ -110,7 +110,8 @@ class Application:
     def _page(self) -> bytes:
         problems = self._status.problems()
         history = "".join(
-            f"<tr><td>{html.escape(source)}</td><td>{ratio:.0%}</td></tr>" for source, ratio in self._status.history().items()
+            f"<tr><td>{html.escape(source)}</td><td>{ratio:.0%}</td></tr>"
+            for source, ratio in self._status.history().items()
         )
         collectors = "".join(
             f"<tr><td>{html.escape(name)}</td><td>{outcome.seconds * 1000:.1f} ms</td>"

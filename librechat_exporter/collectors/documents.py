@@ -8,7 +8,7 @@ from bson import ObjectId
 from librechat_exporter.collectors.base import LedgerCollector
 from librechat_exporter.ledger import Fold, Seen
 from librechat_exporter.librechat import Document, LibreChat
-from librechat_exporter.metric import LabelGuard, Metric, Samples
+from librechat_exporter.metric import LabelGuard, Metric, Samples, Series
 from librechat_exporter.state import Cell
 
 CONVERSATIONS = Metric(
@@ -33,16 +33,20 @@ class CountFold(Fold):
         self,
         librechat: LibreChat,
         match: Document,
-        now: datetime,  # noqa: ARG002
-        guard: LabelGuard,  # noqa: ARG002
+        now: datetime,
+        guard: LabelGuard,
         cells: Mapping[ObjectId, Cell],
     ) -> tuple[dict[ObjectId, Cell], Seen]:
         rows = librechat.aggregate(self.collection, match, {"$project": {"_id": 1}})
-        one = {(self.metrics[0].name, ()): 1.0}
+        one: dict[Series, float] = {(self.metrics[0].name, ()): 1.0}
         return {row["_id"]: Cell(dict(one)) for row in rows if row["_id"] not in cells}, {}
 
     def fold_history(
-        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard  # noqa: ARG002
+        self,
+        librechat: LibreChat,
+        match: Document,
+        now: datetime,
+        guard: LabelGuard,
     ) -> tuple[Samples, Seen]:
         samples = Samples(guard)
         for row in librechat.aggregate(self.collection, match, {"$count": "count"}):

@@ -3,8 +3,9 @@
 A fold turns documents of one collection, an `_id` range at a time, into samples. The last LEDGER_OPEN_MINUTES of
 documents are open: they are folded again on every scrape, because answers are still being written. Each open document
 has a cell with the most that it ever counted as, per exported series, and only what exceeds that is added to the
-totals; so nothing that is deleted or rewritten takes anything back. A document older than that is sealed: its cell is dropped.
-What was there before the first start, or came during a long stop, is history, folded in the background, chunk by chunk.
+totals; so nothing that is deleted or rewritten takes anything back. A document older than that is sealed: its cell is
+dropped. What was there before the first start, or came during a long stop, is history, folded in the background, chunk
+by chunk.
 """
 
 import bisect
@@ -91,7 +92,7 @@ class _Source:
         self.history_folded.clear()
         self.fresh = float("-inf")
         self.first: ObjectId | None = None
-        self.logged = float("-inf")
+        self.logged = time.monotonic()
         self.chunk = _CHUNK_DOCUMENTS[1]
         self.changes_saved()
 

@@ -23,7 +23,6 @@ Expression = Any
 UNKNOWN = "unknown"
 RATINGS = ("thumbsUp", "thumbsDown")
 MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
-_AGENT_MARK = "\0"
 _LOOK_UP_AT_ONCE = 500
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -73,7 +72,7 @@ FAILED = {
     ]
 }
 
-# The message's model, marked where it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the two
+# The message's model, in an array if it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the two
 # comparisons are a test for the prefix "agent_" that no type of value can break.
 _IS_AGENT = {
     "$and": [
@@ -82,7 +81,7 @@ _IS_AGENT = {
         {"$in": [{"$ifNull": ["$endpoint", None]}, ["agents", None]]},
     ]
 }
-MODEL = when(_IS_AGENT, {"$concat": [_AGENT_MARK, _text("$model")]}, _text("$model"))
+MODEL = when(_IS_AGENT, [_text("$model")], _text("$model"))
 
 CONVERSATION = _text("$conversationId")
 
@@ -107,6 +106,15 @@ def _usable_tokens(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
 
 
+# A model's name, an agent's id in a tuple, or None.
+Model = str | tuple[str] | None
+
+
+def model_of(value: str | list[str] | None) -> Model:
+    """What the server made of MODEL."""
+    return (value[0],) if isinstance(value, list) else value
+
+
 # What links an answer to its question: the user's id and the question's messageId.
 Link = tuple[str | None, str]
 
@@ -122,7 +130,7 @@ class Messages:
     def __init__(self, row: Document) -> None:
         self.by_user: bool = row["_id"]["users"]
         self.failed: bool = row["_id"]["failed"]
-        self.model: str | None = row["_id"]["model"]
+        self.model = model_of(row["_id"]["model"])
         self.users = [_user_id(user) for user in row["user"]]
         self.links: list[Link | None] = [
             (user, link) if isinstance(link, str) else None for user, link in zip(self.users, row["link"], strict=True)
@@ -152,6 +160,9 @@ class LibreChat:
         self._client = client
         self.name = database
         self.tenant = tenant
+
+    def close(self) -> None:
+        self._client.close()
 
     def now(self) -> datetime:
         """The server's own clock, which also makes most of LibreChat's `_id`s."""
@@ -234,19 +245,15 @@ class LibreChat:
             add_prompts(found, self.messages(match, _LONG_AGO, _LONG_AGO))
         return found
 
-    def model_labels(self, models: Iterable[str | None]) -> dict[str | None, str]:
-        """The label `model` for each value of MODEL; an agent's is the model that its document names now."""
-        labels: dict[str | None, str] = {}
-        agents = []
-        for model in set(models):
-            if model is not None and model.startswith(_AGENT_MARK):
-                agents.append(model.removeprefix(_AGENT_MARK))
-            else:
-                labels[model] = model or UNKNOWN
+    def model_labels(self, models: Iterable[Model]) -> dict[Model, str]:
+        """The label `model` of each; an agent's is the model that its document names now."""
+        distinct = set(models)
+        labels: dict[Model, str] = {model: model or UNKNOWN for model in distinct if not isinstance(model, tuple)}
+        agents = [model[0] for model in distinct if isinstance(model, tuple)]
         if agents:
             rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "model": _text("$model")}})
-            named = {row["id"]: row["model"] for row in rows if row.get("model")}
-            labels |= {_AGENT_MARK + agent: named.get(agent, UNKNOWN) for agent in agents}
+            named = {row["id"]: row["model"] for row in rows}
+            labels |= {(agent,): named.get(agent) or UNKNOWN for agent in agents}
         return labels
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bson import ObjectId
 
+from librechat_exporter.librechat import Model, model_of
 from librechat_exporter.metric import Series
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,12 @@ class StateInUseError(Exception):
 class Cell:
     """What one open document has been counted as: per series the most it ever was, and what must not be decided twice.
 
-    model: the document's MODEL and the label that it was first counted under.
+    model: the document's model and the label that it was first counted under.
     prompt: the tokens of the question that it answers.
     """
 
     samples: dict[Series, float] = field(default_factory=dict)
-    model: tuple[str | None, str] | None = None
+    model: tuple[Model, str] | None = None
     prompt: float | None = None
 
     def dump(self) -> str:
@@ -51,7 +52,7 @@ class Cell:
         samples, model, prompt = json.loads(text)
         return cls(
             {(metric, tuple(labels)): amount for metric, labels, amount in samples},
-            (model[0], model[1]) if model else None,
+            (model_of(model[0]), model[1]) if model else None,
             prompt,
         )
 

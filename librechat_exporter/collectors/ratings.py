@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.librechat import IS_RATED, MODEL, RATING, TAG, Document, LibreChat, is_between, when
+from librechat_exporter.librechat import IS_RATED, MODEL, RATING, TAG, Document, LibreChat, is_between, model_of, when
 from librechat_exporter.metric import Family, LabelValues, Metric, Samples
 from librechat_exporter.refreshed import Refreshed
 
@@ -88,10 +88,10 @@ class RatingsCollector(Collector):
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         rows = self._rows.get(scrape.deadline)
-        labels = scrape.librechat.model_labels(row["_id"]["model"] for row in rows)
+        labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:
-            _count(samples, row, labels[row["_id"]["model"]])
+            _count(samples, row, labels[model_of(row["_id"]["model"])])
         for metric in self.metrics:
             if metric not in (RATIO, RATIO_PER_MODEL):
                 yield samples.family(metric)

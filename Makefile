@@ -1,0 +1,40 @@
+# `make demo` and `make test` need nothing but make, a shell and Python 3; the rest they get themselves.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint bench docs golden
+
+UV = $$(tools/bootstrap.sh)
+RUN = $(UV) run --locked --all-groups
+
+help:
+	@echo "make demo       the exporter on port 8000, beside a private MongoDB with simulated traffic"
+	@echo "make test       lint, types and all tests but the slow ones"
+	@echo "make test-slow  the slow tests"
+	@echo "make bench      the measurements of docs/performance.md"
+	@echo "make docs       write docs/metrics.md, .env.example and the README's table of settings anew"
+	@echo "make golden     write the golden exposition anew"
+
+demo:
+	@$(RUN) python -m tools.demo
+
+lint:
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) hadolint Dockerfile
+
+test: lint
+	tools/debian-packages.sh
+	$(RUN) pytest
+
+test-slow:
+	tools/debian-packages.sh
+	$(RUN) pytest -m slow
+
+bench:
+	$(RUN) python -m benchmarks.scrape
+
+docs:
+	$(RUN) python -m tools.reference
+
+golden:
+	$(RUN) pytest tests/test_golden.py --write-golden

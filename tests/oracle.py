@@ -1,0 +1,195 @@
+"""What every metric should be, worked out in plain Python, one document after the other. No pipelines, no shortcuts."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bson import ObjectId
+
+Document = Mapping[str, Any]
+Labels = tuple[tuple[str, str], ...]
+Values = dict[tuple[str, Labels], float]
+
+FIVE_MINUTES = timedelta(minutes=5)
+
+
+def is_users(message: Document) -> bool:
+    created = message.get("isCreatedByUser")
+    if created is None:
+        return message.get("sender") in ("User", "user") and isinstance(message.get("sender"), str)
+    return created is True
+
+
+def failed(message: Document) -> bool:
+    if message.get("error") is True:
+        return True
+    content = message.get("content")
+    if not isinstance(content, list):
+        return False
+    return any(isinstance(part, dict) and part.get("type") == "error" for part in content)
+
+
+def usable_tokens(message: Document) -> bool:
+    tokens = message.get("tokenCount")
+    if isinstance(tokens, bool) or not isinstance(tokens, int | float) or math.isnan(tokens):
+        return False
+    return 0 <= tokens <= 2147483647
+
+
+def tokens(message: Document) -> float:
+    return message["tokenCount"] if usable_tokens(message) else 0
+
+
+def text(value: Any) -> str | None:
+    return value[:200] if isinstance(value, str) and value else None
+
+
+def user(message: Document) -> str | None:
+    value = message.get("user")
+    if isinstance(value, ObjectId):
+        return str(value)
+    return value if isinstance(value, str) and value else None
+
+
+def model(message: Document, agents: Iterable[Document]) -> str:
+    name = text(message.get("model"))
+    if name is None:
+        return "unknown"
+    if name.startswith("agent_") and message.get("endpoint") in ("agents", None):
+        for agent in agents:
+            if agent.get("id") == name:
+                return text(agent.get("model")) or "unknown"
+        return "unknown"
+    return name
+
+
+def created_within(message: Document, start: datetime, end: datetime, field: str = "createdAt") -> bool:
+    value = message.get(field)
+    return isinstance(value, datetime) and start < value <= end
+
+
+def prompt(answer: Document, messages: Iterable[Document]) -> float:
+    parent = answer.get("parentMessageId")
+    if not isinstance(parent, str):
+        return 0
+    found = [
+        tokens(message)
+        for message in messages
+        if is_users(message) and message.get("messageId") == parent and user(message) == user(answer)
+    ]
+    return max(found, default=0)
+
+
+class Oracle:
+    """All metrics of the core set, of these documents at this moment. Documents with a foreign `_id` do not count."""
+
+    def __init__(self, collections: Mapping[str, Iterable[Document]], now: datetime, timezone: str = "UTC") -> None:
+        self.values: Values = defaultdict(float)
+        self.now = now
+        self.messages = list(collections.get("messages", ()))
+        self.agents = list(collections.get("agents", ()))
+        local = now.astimezone(ZoneInfo(timezone))
+        day = datetime(local.year, local.month, local.day, tzinfo=ZoneInfo(timezone))
+        self.starts = {"daily": day, "weekly": day - timedelta(days=day.weekday()), "monthly": day.replace(day=1)}
+        for name, collection in (
+            ("librechat_conversations_total", "conversations"),
+            ("librechat_uploaded_files_total", "files"),
+            ("librechat_registered_users_total", "users"),
+        ):
+            self.values[name, ()] = len(self._counted(collections.get(collection, ())))
+        self._happened()
+        self._recent()
+        self._unique_users()
+        self._ratings()
+
+    @staticmethod
+    def _counted(documents: Iterable[Document]) -> list[Document]:
+        return [document for document in documents if isinstance(document["_id"], ObjectId)]
+
+    def _add(self, name: str, amount: float, **labels: str) -> None:
+        self.values[name, tuple(sorted(labels.items()))] += amount
+
+    def _happened(self) -> None:
+        for name in ("messages", "error_messages", "input_tokens", "output_tokens"):
+            self._add(f"librechat_{name}_total", 0)
+        self._add("librechat_exporter_skipped_token_counts_total", 0)
+        for message in self._counted(self.messages):
+            name = model(message, self.agents)
+            self._add("librechat_messages_total", 1)
+            if message.get("tokenCount") is not None and not usable_tokens(message):
+                self._add("librechat_exporter_skipped_token_counts_total", 1)
+            if failed(message):
+                self._add("librechat_error_messages_total", 1)
+                self._add("librechat_errors_per_model_total", 1, model=name)
+            if is_users(message):
+                self._add("librechat_input_tokens_total", tokens(message))
+            else:
+                self._add("librechat_output_tokens_total", tokens(message))
+                self._add("librechat_messages_per_model_total", 1, model=name)
+                self._add("librechat_errors_per_model_total", 0, model=name)
+                self._add("librechat_input_tokens_per_model_total", prompt(message, self.messages), model=name)
+                self._add("librechat_output_tokens_per_model_total", tokens(message), model=name)
+
+    def _recent(self) -> None:
+        start = self.now - FIVE_MINUTES
+        recent = [message for message in self.messages if created_within(message, start, self.now)]
+        users = {user(message) for message in recent} - {None}
+        conversations = {text(message.get("conversationId")) for message in recent} - {None}
+        self._add("librechat_active_users", len(users))
+        self._add("librechat_active_conversations", len(conversations))
+        for name in ("messages", "error_messages", "input_tokens", "output_tokens"):
+            self._add(f"librechat_{name}_5m", 0)
+        for message in recent:
+            name = model(message, self.agents)
+            self._add("librechat_messages_5m", 1)
+            if failed(message):
+                self._add("librechat_error_messages_5m", 1)
+                self._add("librechat_errors_per_model_5m", 1, model=name)
+            if is_users(message):
+                self._add("librechat_input_tokens_5m", tokens(message))
+            else:
+                self._add("librechat_output_tokens_5m", tokens(message))
+                self._add("librechat_messages_per_model_5m", 1, model=name)
+                self._add("librechat_errors_per_model_5m", 0, model=name)
+                self._add("librechat_model_input_tokens_5m", prompt(message, self.messages), model=name)
+                self._add("librechat_model_output_tokens_5m", tokens(message), model=name)
+
+    def _unique_users(self) -> None:
+        for period, start in self.starts.items():
+            since = start.astimezone(UTC) - timedelta(milliseconds=1)
+            found = {user(m) for m in self._counted(self.messages) if created_within(m, since, self.now)}
+            self._add(f"librechat_{period}_unique_users", len(found - {None}))
+
+    def _ratings(self) -> None:
+        ups: dict[str, int] = defaultdict(int)
+        downs: dict[str, int] = defaultdict(int)
+        for name in ("thumbs_up_total", "thumbs_down_total", "rated_messages_total", "thumbs_up_5m", "thumbs_down_5m"):
+            self._add(f"librechat_{name}", 0)
+        for message in self.messages:
+            feedback = message.get("feedback")
+            rating = feedback.get("rating") if isinstance(feedback, dict) else None
+            if rating not in ("thumbsUp", "thumbsDown"):
+                continue
+            name = model(message, self.agents)
+            (ups if rating == "thumbsUp" else downs)[name] += 1
+            word = "up" if rating == "thumbsUp" else "down"
+            other = "down" if rating == "thumbsUp" else "up"
+            self._add(f"librechat_thumbs_{word}_total", 1)
+            self._add("librechat_rated_messages_total", 1)
+            self._add(f"librechat_thumbs_{word}_per_model", 1, model=name)
+            self._add(f"librechat_thumbs_{other}_per_model", 0, model=name)
+            if created_within(message, self.now - FIVE_MINUTES, self.now, "updatedAt"):
+                self._add(f"librechat_thumbs_{word}_5m", 1)
+            tag = feedback.get("tag")
+            if tag is not None and tag != "":
+                tag = tag[:200] if isinstance(tag, str) else "unknown"
+                self._add("librechat_rating_counts_per_tag", 1, tag=tag)
+                self._add(f"librechat_model_tag_thumbs_{word}", 1, model=name, tag=tag)
+        for name in {*ups, *downs}:
+            self._add("librechat_rating_ratio_per_model", 100 * ups[name] / (ups[name] + downs[name]), model=name)
+        if ups or downs:
+            total_up, total_down = sum(ups.values()), sum(downs.values())
+            self._add("librechat_overall_rating_ratio", 100 * total_up / (total_up + total_down))

@@ -1,0 +1,70 @@
+"""Every metric of the core set, on documents of any shape, against the oracle."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pymongo.database import Database
+
+from librechat_exporter.daemon import all_metrics
+from librechat_exporter.simulator import Simulator
+from tests import weird
+from tests.conftest import Document, MakeExporter
+from tests.oracle import Oracle, Values
+
+COLLECTIONS = ("messages", "conversations", "files", "users", "agents")
+
+
+def of_documents(values: Values) -> Values:
+    """Without what the exporter says of itself."""
+    return {
+        series: value
+        for series, value in values.items()
+        if not series[0].startswith("librechat_exporter_") or "skipped" in series[0]
+    }
+
+
+def stored(database: Database[Document]) -> dict[str, list[Document]]:
+    return {name: list(database[name].find()) for name in COLLECTIONS}
+
+
+def expected(documents: Mapping[str, Any], timezone: str = "UTC") -> Values:
+    return {("librechat_up", ()): 1.0, **Oracle(documents, weird.NOW, timezone).values}
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    st.lists(weird.messages(), max_size=12),
+    st.lists(weird.others(), max_size=3),
+    st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland", "America/St_Johns"]),
+)
+def test_all_metrics_of_documents_of_any_shape(
+    database: Database[Document],
+    exporter: MakeExporter,
+    tmp_path: Path,
+    messages: list[Document],
+    others: list[Document],
+    timezone: str,
+) -> None:
+    documents = {
+        "messages": messages,
+        "conversations": others,
+        "files": others,
+        "users": others,
+        "agents": weird.AGENTS,
+    }
+    for name, collection in documents.items():
+        database[name].delete_many({})
+        for document in collection:
+            database[name].replace_one({"_id": document["_id"]}, document, upsert=True)
+    one = exporter(weird.NOW, state_path=str(tmp_path / f"{time.monotonic_ns()}.sqlite"), metrics_timezone=timezone)
+    values = one.scrape()
+    one.close()
+    wanted = expected({name: list(database[name].find()) for name in documents}, timezone)
+    assert of_documents(values) == pytest.approx(wanted)

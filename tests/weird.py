@@ -1,0 +1,132 @@
+"""Hypothesis strategies for LibreChat's documents, and for what LibreChat would never write."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import Decimal128, Int64, MinKey, ObjectId, Regex, Timestamp
+from hypothesis import strategies as st
+
+NOW = datetime(2026, 3, 4, 15, 6, 7, tzinfo=UTC)
+MISSING = object()
+
+_odd_text = st.sampled_from(
+    ["", " ", 'quo"te', "new\nline", "back\\slash", "\0null", "x" * 10_000, "ü" * 300, "$field", "a.b", "{}", "😀" * 70]
+)
+_wrong_type: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        [],
+        ["x"],
+        {},
+        {"x": 1},
+        ObjectId("6" * 24),
+        b"bytes",
+        Timestamp(1, 1),
+        Regex("x"),
+        MinKey(),
+    ]
+)
+
+
+def _field(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly the usual; sometimes missing, of a wrong type, or odd text."""
+    return st.one_of(usual, usual, usual, usual, st.just(MISSING), _wrong_type, _odd_text)
+
+
+def moments() -> st.SearchStrategy[datetime]:
+    """Around the edges of every window, and far away."""
+    edges = [
+        timedelta(0),
+        timedelta(minutes=5),
+        timedelta(hours=15, minutes=6, seconds=7),
+        timedelta(days=2),
+        timedelta(40),
+    ]
+    near = st.builds(
+        lambda edge, seconds: NOW - edge + timedelta(seconds=seconds), st.sampled_from(edges), st.integers(-3, 3)
+    )
+    far = st.sampled_from(
+        [datetime(3025, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC), datetime(1900, 1, 1, tzinfo=UTC)]
+    )
+    return st.one_of(near, near, st.integers(0, 4000).map(lambda seconds: NOW - timedelta(seconds=seconds)), far)
+
+
+def object_ids() -> st.SearchStrategy[ObjectId]:
+    """Of history, of the open minutes, of the edge between, and of a clock that is ahead."""
+    seconds = st.one_of(st.integers(-3600, 60), st.integers(-603, -597), st.integers(-100_000_000, 100_000_000))
+    return st.builds(
+        lambda second, rest: ObjectId((int(NOW.timestamp()) + second).to_bytes(4, "big") + rest),
+        seconds,
+        st.binary(min_size=8, max_size=8),
+    )
+
+
+_part = st.one_of(
+    st.just({"type": "text", "text": "hello"}),
+    st.just({"type": "error", "error": "An error occurred"}),
+    st.just({"type": "tool_call", "tool_call": {"name": "x", "output": "Error: no"}}),
+    st.just({"type": ["error"]}),
+    st.just([{"type": "error"}]),
+    _wrong_type,
+)
+_token_counts = st.one_of(
+    st.integers(0, 5000),
+    st.sampled_from(
+        [2**31 - 1, 2**31, -1, float("nan"), float("inf"), 12.5, Int64(7), Decimal128("5"), "12", 1e300, -0.0]
+    ),
+)
+_ids = st.sampled_from(["m1", "m2", "m3", "m4", "00000000-0000-0000-0000-000000000000"])
+_models = st.sampled_from(
+    ["gpt-4o", "claude", "agent_known", "agent_gone", "agent_odd", "agentless", "agent", "agent`", "\0x"]
+)
+_feedback = st.fixed_dictionaries(
+    {"rating": _field(st.sampled_from(["thumbsUp", "thumbsDown"]))},
+    optional={"tag": _field(st.sampled_from(["inaccurate", "bad_style"])), "text": st.just("private")},
+)
+
+
+def _documents(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    def without_missing(document: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: without_missing(value) if isinstance(value, dict) else value
+            for key, value in document.items()
+            if value is not MISSING
+        }
+
+    return st.fixed_dictionaries(fields).map(without_missing)
+
+
+def messages() -> st.SearchStrategy[dict[str, Any]]:
+    return _documents(
+        {
+            "_id": object_ids(),
+            "messageId": _field(_ids),
+            "parentMessageId": _field(_ids),
+            "conversationId": _field(st.sampled_from(["c1", "c2"])),
+            "user": _field(st.sampled_from(["u1", "u2", ObjectId("5" * 24), "5" * 24])),
+            "isCreatedByUser": _field(st.booleans()),
+            "sender": _field(st.sampled_from(["User", "user", "GPT"])),
+            "error": _field(st.booleans()),
+            "content": st.one_of(st.lists(_part, max_size=4), _field(st.just([]))),
+            "model": _field(_models),
+            "endpoint": _field(st.sampled_from(["agents", "openAI"])),
+            "tokenCount": _field(_token_counts),
+            "createdAt": _field(moments()),
+            "updatedAt": _field(moments()),
+            "feedback": st.one_of(_field(st.just(MISSING)), _feedback),
+        }
+    )
+
+
+def others() -> st.SearchStrategy[dict[str, Any]]:
+    return _documents({"_id": object_ids(), "user": _field(st.just("u1")), "createdAt": _field(moments())})
+
+
+AGENTS = [
+    {"_id": 1, "id": "agent_known", "model": "gpt-4o-mini"},
+    {"_id": 2, "id": "agent_odd", "model": {"not": "a string"}},
+]

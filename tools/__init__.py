@@ -1,0 +1,1 @@
+"""What developers run: private servers, the demo, the generated documents."""

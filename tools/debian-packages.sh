@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs what the tests need of Debian's packages where it may, else names it. Starts no service.
+set -eu
+missing=
+command -v promtool >/dev/null 2>&1 || missing=prometheus
+[ -z "$missing" ] && exit
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "The tests need Prometheus with promtool on the PATH; install it, and try again." >&2
+    exit 1
+fi
+if [ "$(id -u)" = 0 ]; then
+    sudo=
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    sudo=sudo
+else
+    echo "The tests need Debian packages. Run: sudo apt-get install --no-install-recommends $missing" >&2
+    exit 1
+fi
+echo "Installing Debian packages: $missing ..." >&2
+# A package's daemon must not start with it: the tests start their own, on ports of their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+    $sudo chmod 755 "$policy"
+    trap '$sudo rm -f "$policy"' EXIT
+fi
+$sudo apt-get update -qq >&2
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2

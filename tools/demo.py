@@ -1,0 +1,116 @@
+"""The demo: a private MongoDB with simulated history and traffic, and the exporter beside it. Ctrl-C ends all of it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from librechat_exporter.simulator import Document, Simulator
+from tools import mongod
+
+PORT = 8000
+DATABASE = "librechat_exporter_demo"
+HISTORY_DAYS = 60
+HISTORY_MESSAGES = 20_000
+RATE = 2.0
+
+_WELCOME = f"""
+The exporter serves simulated traffic. Open
+
+  http://localhost:{PORT}            in a browser: how it is doing
+  http://localhost:{PORT}/metrics    the metrics; or: curl -s localhost:{PORT}
+  http://localhost:{PORT}/ready      whether all history is counted
+
+Ctrl-C ends everything and leaves nothing behind.
+"""
+
+
+def main() -> int:
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", PORT))  # noqa: S104
+        except OSError:
+            print(f"Port {PORT} is in use; stop what listens there and try again.", file=sys.stderr)
+            return 1
+    try:
+        with ExitStack() as stack:
+            return _run(stack, stop)
+    except mongod.NoMongodError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _run(stack: ExitStack, stop: threading.Event) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="librechat-exporter-demo-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    uri = os.environ.get("MONGODB_TEST_URI") or stack.enter_context(mongod.running()).uri
+    client = stack.enter_context(pymongo.MongoClient[Document](uri))
+    client.drop_database(DATABASE)
+    stack.callback(client.drop_database, DATABASE)
+    print(f"Writing {HISTORY_MESSAGES} messages of {HISTORY_DAYS} days ...")
+    simulator = Simulator(client[DATABASE])
+    simulator.fill(HISTORY_MESSAGES, HISTORY_DAYS)
+    environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
+    environment |= {
+        "MONGODB_URI": uri,
+        "MONGODB_DATABASE": DATABASE,
+        "LISTEN_ADDRESS": f"0.0.0.0:{PORT}",
+        "STATE_PATH": str(folder / "ledger.sqlite"),
+    }
+    exporter = subprocess.Popen(
+        [sys.executable, Path(__file__).parent.parent / "metrics.py"],
+        env=environment,
+        cwd=folder,
+        start_new_session=True,  # Ctrl-C is for the demo, which then ends it
+        preexec_fn=mongod.die_with_parent,  # noqa: PLW1509
+    )
+    stack.callback(_end, exporter)
+    traffic = threading.Thread(target=_traffic, args=(simulator, stop), daemon=True)
+    traffic.start()
+    stack.callback(traffic.join, 5)
+    stack.callback(stop.set)
+    print(_WELCOME, flush=True)
+    while not stop.wait(0.2):
+        if exporter.poll() is not None:
+            print("The exporter has ended by itself.", file=sys.stderr)
+            return 1
+    print("Ending.")
+    return 0
+
+
+def _traffic(simulator: Simulator, stop: threading.Event) -> None:
+    try:
+        simulator.run(RATE, stop)
+    except PyMongoError as error:
+        print(f"The simulated traffic has ended: {error}", file=sys.stderr)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

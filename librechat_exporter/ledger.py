@@ -46,7 +46,7 @@ _CHUNK_DOCUMENTS = (100, 8_000, 40_000)  # least, first, most
 _PIECES = 8
 _SIDE_BY_SIDE = 2
 _PROGRESS_LOG_SECONDS = 10.0
-_MOST_PAUSE = 15.0
+_LEAST_PAUSE, _MOST_PAUSE = 1.0, 15.0
 _BEGINNING = ObjectId("0" * 24)
 
 
@@ -74,12 +74,13 @@ class Fold(ABC):
 
 
 class _Source:
-    """One fold at work. `folding` is held while its documents are read, the ledger's lock while they are added."""
+    """One fold at work."""
 
     def __init__(self, fold: Fold, state: SourceState | None) -> None:
         self.fold = fold
         self.folding = threading.Lock()
         self.history_folded = threading.Event()
+        self.history_wanted = threading.Event()
         self.changed_totals: set[Series] = set()
         self.changed_cells: set[ObjectId] = set()
         self.dropped_cells: set[ObjectId] = set()
@@ -150,8 +151,8 @@ class Ledger:
         self._open = timedelta(minutes=open_minutes)
         self._lock = threading.RLock()
         self._stop = threading.Event()
-        self._history_wanted = threading.Event()
         self._faults = FaultLog()
+        self._identity_lock = threading.Lock()
         self._identity_checked = False
         self._unsaved_labels: list[tuple[str, str]] = []
         self._unsaved_seen: Seen = {}
@@ -179,8 +180,7 @@ class Ledger:
         """
         source = self._sources[collection]
         self._check_identity()
-        with self._folding(source, deadline):
-            self._plan(source, now)
+        self._plan(source, now)
         if not source.history_folded.wait(max(0.0, deadline - time.monotonic())):
             raise HistoryPendingError(f"{source.progress():.0%} of the history of {collection} is folded")
         with self._folding(source, deadline):
@@ -222,16 +222,21 @@ class Ledger:
     # The background.
 
     def start(self) -> None:
-        """Starts the ticker and the thread that folds history."""
-        for work in (self._tick_forever, self._fold_history_forever):
-            thread = threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True)
+        """Starts the ticker, and for each source a thread that folds its history when there is some."""
+        self._threads = [threading.Thread(target=self._tick_forever, name="ticker", daemon=True)]
+        for source in self._sources.values():
+            name = f"history-{source.fold.collection}"
+            self._threads.append(
+                threading.Thread(target=self._fold_history_forever, args=(source,), name=name, daemon=True)
+            )
+        for thread in self._threads:
             thread.start()
-            self._threads.append(thread)
 
     def close(self, seconds: float = 2.0) -> None:
         """Stops the background, waiting that long at most for what it is doing, and closes the state file."""
         self._stop.set()
-        self._history_wanted.set()
+        for source in self._sources.values():
+            source.history_wanted.set()
         end = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -248,8 +253,8 @@ class Ledger:
             errors = []
             for source in self._sources.values():
                 try:
+                    self._plan(source, now)
                     with source.folding:
-                        self._plan(source, now)
                         self._fold_open(source, now)
                 except PyMongoError as error:
                     errors.append(error)
@@ -263,25 +268,18 @@ class Ledger:
                 self.tick()
             self._stop.wait(TICK_SECONDS)
 
-    def _fold_history_forever(self) -> None:
-        pause = 1.0
+    def _fold_history_forever(self, source: _Source) -> None:
+        pause = _LEAST_PAUSE
         while not self._stop.is_set():
-            self._history_wanted.wait()
-            self._history_wanted.clear()
-            while (pending := self._pending()) and not self._stop.is_set():
-                done = 0
-                for source in pending:  # a chunk of each in turn: a small collection does not wait for a large one
-                    with self._reported(f"Folding the history of {source.fold.collection}"):
-                        self._fold_chunk(source)
-                        done += 1
-                if done:
-                    pause = 1.0
-                else:
-                    self._stop.wait(pause)
-                    pause = min(pause * 2, _MOST_PAUSE)
-
-    def _pending(self) -> list[_Source]:
-        return [source for source in self._sources.values() if source.is_planned and not source.history_folded.is_set()]
+            source.history_wanted.wait()
+            source.history_wanted.clear()
+            while not source.history_folded.is_set() and not self._stop.is_set():
+                with self._reported(f"Folding the history of {source.fold.collection}"):
+                    self._fold_chunk(source)
+                    pause = _LEAST_PAUSE
+                    continue
+                self._stop.wait(pause)
+                pause = min(pause * 2, _MOST_PAUSE)
 
     @contextmanager
     def _reported(self, what: str) -> Iterator[None]:
@@ -294,7 +292,7 @@ class Ledger:
         else:
             self._faults.succeeded(what)
 
-    # Folding. Each of these is called with source.folding held.
+    # Folding. source.folding is held while documents are read, the ledger's lock while they are added.
 
     @contextmanager
     def _folding(self, source: _Source, deadline: float) -> Iterator[None]:
@@ -320,7 +318,7 @@ class Ledger:
                 else:
                     source.history_folded.set()
         if not source.history_folded.is_set():
-            self._history_wanted.set()
+            source.history_wanted.set()
 
     def _fold_open(self, source: _Source, now: datetime) -> None:
         state, fold = source.state, source.fold
@@ -452,24 +450,24 @@ class Ledger:
 
     def _check_identity(self, *, again: bool = False) -> None:
         """Binds the state to the database; another database starts afresh. Raises PyMongoError."""
-        if self._identity_checked and not again:
-            return
-        found: dict[str, str | None] = {
-            "messages": self._librechat.identity(),
-            "database": self._librechat.name,
-            "tenant": self._librechat.tenant,
-        }
+        with self._identity_lock:
+            if not self._identity_checked or again:
+                self._bind(self._librechat.identity())
+                self._identity_checked = True
+
+    def _bind(self, identity: str | None) -> None:
+        found = {"messages": identity, "database": self._librechat.name, "tenant": self._librechat.tenant}
         with self._lock:
             bound = self._state.binding()
+            if bound == found:
+                return
             # A messages collection that is not there, or was not, tells nothing.
-            unknown = None in (found["messages"], bound.get("messages"))
-            if not bound or (unknown and {**bound, "messages": found["messages"]} == found):
-                if found["messages"] is not None or not bound:
+            nothing_told = None in (identity, bound.get("messages")) and {**bound, "messages": identity} == found
+            if not bound or nothing_told:
+                if not bound or identity is not None:
                     self._state.bind(found)
-                bound = found
-        if bound != found:
-            self._start_afresh(found)
-        self._identity_checked = True
+                return
+        self._start_afresh(found)
 
     def _start_afresh(self, binding: dict[str, str | None]) -> None:
         log.warning("This is another database or tenant than STATE_PATH was folded from: all counters start afresh")

@@ -72,8 +72,8 @@ FAILED = {
     ]
 }
 
-# The message's model, in an array if it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the two
-# comparisons are a test for the prefix "agent_" that no type of value can break.
+# The message's model, in an array if it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the
+# two comparisons are a test for the prefix "agent_" that no type of value can break.
 _IS_AGENT = {
     "$and": [
         {"$gte": ["$model", "agent_"]},
@@ -166,7 +166,11 @@ class LibreChat:
 
     def now(self) -> datetime:
         """The server's own clock, which also makes most of LibreChat's `_id`s."""
-        hello = self._database.command("hello", read_preference=self._database.read_preference)
+        hello = self._database.command(
+            "hello",
+            codec_options=self._database.codec_options,  # else the time is naive
+            read_preference=self._database.read_preference,
+        )
         now: datetime = hello["localTime"]
         return now
 

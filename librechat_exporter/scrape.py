@@ -138,14 +138,20 @@ class Runner(PrometheusCollector):
 
     def scrape(self, deadline: float) -> list[Family]:
         """All families that could be measured until the deadline (time.monotonic())."""
-        with self._lock:
-            run = self._current
-            if run is None:
-                run = self._current = _Run(deadline)
-                _start(self._execute, run)
-        run.done.wait(max(0.0, deadline - time.monotonic()))
-        with self._lock:
-            outcomes = dict(run.outcomes)
+        while True:
+            with self._lock:
+                run = self._current
+                joined = run is not None
+                if run is None:
+                    run = self._current = _Run(deadline)
+                    _start(self._execute, run)
+            run.done.wait(max(0.0, deadline - time.monotonic()))
+            with self._lock:
+                outcomes = dict(run.outcomes)
+            # What another scrape began may have failed for want of time that this one still has.
+            complete = all(outcome.error is None for outcome in outcomes.values())
+            if not joined or (run.done.is_set() and complete) or time.monotonic() >= deadline:
+                break
         late = Outcome((), time.monotonic() - run.started, TimeoutError("it was not done at the scrape's deadline"))
         self.last = {collector.name: outcomes.get(collector.name, late) for collector in self._collectors}
         self.up = run.up

@@ -1,4 +1,4 @@
-"""LibreChat-shaped documents and traffic, for the demo, the tests and the benchmarks. It writes; the exporter never does.
+"""LibreChat-shaped documents and traffic, for demo, tests and benchmarks. It writes; the exporter never does.
 
 A chat is written the way LibreChat writes it: upserts whose `_id` the server makes, an answer first half-saved and then
 complete, a failure in one of the three forms that LibreChat leaves, a deletion that removes a conversation and its
@@ -36,7 +36,7 @@ INDEXES = {
     "users": ("email",),
     "agents": ("id",),
 }
-_WORDS = "the a quick lazy brown fox dog jumping over counting tokens cost metrics about please explain and for".split()
+_WORDS = ("quick", "lazy", "brown", "fox", "dog", "jumping", "counting", "tokens", "cost", "metrics", "please")
 _BATCH = 5000
 
 

@@ -91,14 +91,15 @@ def exporter(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> 
     running: list[Exporter] = []
 
     def make(at: datetime | None = None, **settings: Any) -> Exporter:
-        settings = {
+        given: dict[str, Any] = {
             "mongodb_uri": SecretStr(mongodb_uri),
             "mongodb_database": database.name,
             "state_path": str(tmp_path / "ledger.sqlite"),
             "listen_address": "127.0.0.1:0",
         } | settings
-        running.append(Exporter(Settings(_env_file=None, **settings), at))  # type: ignore[call-arg]
-        return running[-1]
+        one = Exporter(Settings(_env_file=None, **given), at)  # type: ignore[call-arg]
+        running.append(one)
+        return one
 
     yield make
     for one in running:

@@ -170,7 +170,9 @@ class Oracle:
             self._add(f"librechat_{name}", 0)
         for message in self.messages:
             feedback = message.get("feedback")
-            rating = feedback.get("rating") if isinstance(feedback, dict) else None
+            if not isinstance(feedback, dict):
+                continue
+            rating = feedback.get("rating")
             if rating not in ("thumbsUp", "thumbsDown"):
                 continue
             name = model(message, self.agents)

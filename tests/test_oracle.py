@@ -10,8 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from librechat_exporter.daemon import all_metrics
-from librechat_exporter.simulator import Simulator
 from tests import weird
 from tests.conftest import Document, MakeExporter
 from tests.oracle import Oracle, Values
@@ -40,7 +38,7 @@ def expected(documents: Mapping[str, Any], timezone: str = "UTC") -> Values:
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(
-    st.lists(weird.messages(), max_size=12),
+    weird.message_lists(),
     st.lists(weird.others(), max_size=3),
     st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland", "America/St_Johns"]),
 )

@@ -122,6 +122,17 @@ def messages() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+def message_lists() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """A user has one message of each messageId: LibreChat has a unique index on it."""
+
+    def key(message: dict[str, Any]) -> tuple[object, ...]:
+        if not isinstance(message.get("messageId"), str):
+            return (message["_id"],)
+        return message["messageId"], str(message.get("user") or None)
+
+    return st.lists(messages(), max_size=12, unique_by=(lambda message: message["_id"], key))
+
+
 def others() -> st.SearchStrategy[dict[str, Any]]:
     return _documents({"_id": object_ids(), "user": _field(st.just("u1")), "createdAt": _field(moments())})
 

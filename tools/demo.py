@@ -80,7 +80,7 @@ def _run(stack: ExitStack, stop: threading.Event) -> int:
         env=environment,
         cwd=folder,
         start_new_session=True,  # Ctrl-C is for the demo, which then ends it
-        preexec_fn=mongod.die_with_parent,  # noqa: PLW1509
+        preexec_fn=mongod.die_with_parent,
     )
     stack.callback(_end, exporter)
     traffic = threading.Thread(target=_traffic, args=(simulator, stop), daemon=True)

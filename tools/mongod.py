@@ -1,4 +1,4 @@
-"""A private mongod from the `mongod` dependency group's wheel: on a free port, in a folder of its own, gone afterwards."""
+"""A private mongod from the wheel in the `mongod` dependency group: on a free port, in a folder of its own."""
 
 import contextlib
 import ctypes
@@ -84,7 +84,7 @@ class Mongod:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509
+                preexec_fn=die_with_parent,
             )
         end = time.monotonic() + _START_SECONDS
         with pymongo.MongoClient[dict[str, Any]](

@@ -1,0 +1,487 @@
+"""The ledger's invariants, on a real server."""
+
+import sqlite3
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from bson import ObjectId
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from pydantic import SecretStr
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from librechat_exporter.collectors import documents
+from librechat_exporter.collectors.messages import MESSAGES_FOLD
+from librechat_exporter.ledger import SEEN_KEPT
+from librechat_exporter.librechat import LibreChat
+from librechat_exporter.metric import LabelGuard, Samples
+from librechat_exporter.settings import Settings
+from librechat_exporter.state import State, StateInUseError
+from tests import weird
+from tests.conftest import Document, Exporter, MakeExporter
+from tests.oracle import Oracle, Values
+
+NOW = weird.NOW
+FOLDS = (MESSAGES_FOLD, *(collector.folds[0] for collector in documents.collectors()))
+FEW = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def object_id(moment: datetime, number: int = 0) -> ObjectId:
+    return ObjectId(int(moment.timestamp()).to_bytes(4, "big") + number.to_bytes(8, "big"))
+
+
+def message(moment: datetime, number: int, **fields: Any) -> Document:
+    return {
+        "_id": object_id(moment, number),
+        "messageId": f"m{number}",
+        "user": "u1",
+        "isCreatedByUser": False,
+        "model": "gpt-4o",
+        "tokenCount": 10,
+        "createdAt": moment,
+    } | fields
+
+
+def counters(values: Values) -> Values:
+    """What happened; what gauges under old names say may come and go."""
+    happened = {metric.name for fold in FOLDS for metric in fold.metrics}
+    return {series: value for series, value in values.items() if series[0] in happened}
+
+
+MESSAGES = ("librechat_messages_total", ())
+TOKENS = ("librechat_output_tokens_total", ())
+
+
+@FEW
+@given(weird.message_lists(), st.data())
+def test_folds_of_disjoint_ranges_add_up(
+    client: pymongo.MongoClient[Document], database: Database[Document], messages: list[Document], data: st.DataObject
+) -> None:
+    database["messages"].delete_many({})
+    if messages:
+        database["messages"].insert_many(messages)
+    librechat = LibreChat(client, database.name, None)
+    guard = LabelGuard(1000)
+    cut = data.draw(weird.object_ids())
+
+    def fold(match: Document) -> tuple[Samples, dict[str, float]]:
+        return MESSAGES_FOLD.fold_history(librechat, match, NOW, guard)
+
+    whole, seen = fold({"_id": {"$gte": ObjectId("0" * 24)}})
+    below, seen_below = fold({"_id": {"$gte": ObjectId("0" * 24), "$lt": cut}})
+    above, seen_above = fold({"_id": {"$gte": cut}})
+    assert {s: below.get(s, 0) + above.get(s, 0) for s in below | above} == pytest.approx(dict(whole))
+    assert {u: max(seen_below.get(u, 0), seen_above.get(u, 0)) for u in seen_below | seen_above} == seen
+    cells, seen_open = MESSAGES_FOLD.fold_open(librechat, {"_id": {"$gte": ObjectId("0" * 24)}}, NOW, guard, {})
+    each: dict[Any, float] = {}
+    for cell in cells.values():
+        for series, amount in cell.samples.items():
+            each[series] = each.get(series, 0) + amount
+    assert each == pytest.approx(dict(whole))
+    assert seen_open == seen
+
+
+class Life(RuleBasedStateMachine):
+    """Chats come, change and go; time passes; the exporter is stopped, killed and started. Its clock is ours.
+
+    What was ever scraped stays counted: every document by the most that a scrape saw of it.
+    """
+
+    place: tuple[str, Database[Document], Path]
+
+    def messages(self) -> Collection[Document]:
+        return self.place[1]["messages"]
+
+    @initialize()
+    def begin(self) -> None:
+        self.messages().delete_many({})
+        self.messages().insert_many([message(NOW - timedelta(days=3, seconds=n), n) for n in range(5)])
+        self.now = NOW
+        self.number = 100
+        self.counted: dict[ObjectId, float] = {}
+        self.open_from = 0.0
+        self.shown: Values = {}
+        self.state = self.place[2] / f"{time.monotonic_ns()}.sqlite"
+        self.exporter: Exporter | None = None
+        self.start()
+
+    @precondition(lambda self: self.exporter is None)
+    @rule()
+    def start(self) -> None:
+        self.exporter = Exporter(
+            Settings(
+                _env_file=None,  # type: ignore[call-arg]
+                mongodb_uri=SecretStr(self.place[0]),
+                mongodb_database=self.place[1].name,
+                state_path=str(self.state),
+                listen_address="127.0.0.1:0",
+            )
+        )
+        self.exporter.daemon.librechat.now = lambda: self.now  # type: ignore[method-assign]
+
+    @rule(tokens=st.integers(0, 100), ago=st.integers(0, 500))
+    def send(self, tokens: int, ago: int) -> None:
+        self.number += 1
+        self.messages().insert_one(message(self.now - timedelta(seconds=ago), self.number, tokenCount=tokens))
+
+    @rule(tokens=st.integers(0, 300), failed=st.booleans())
+    def change(self, tokens: int, failed: bool) -> None:
+        newest = self.messages().find_one(sort=[("_id", -1)])
+        if newest is not None:
+            self.messages().update_one({"_id": newest["_id"]}, {"$set": {"tokenCount": tokens, "error": failed}})
+
+    @rule(skip=st.integers(0, 5))
+    def delete(self, skip: int) -> None:
+        found = self.messages().find_one(sort=[("_id", -1)], skip=skip)
+        if found is not None:
+            self.messages().delete_one({"_id": found["_id"]})
+
+    @rule()
+    def clear(self) -> None:
+        self.messages().delete_many({})
+
+    @rule(seconds=st.sampled_from([1, 59, 61, 300, 599, 601, 1300, 5000]))
+    def pass_time(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.exporter is not None)
+    @rule(orderly=st.booleans())
+    def stop(self, orderly: bool) -> None:
+        assert self.exporter is not None
+        if not orderly:  # what is not committed is gone, as after kill -9
+            self.exporter.daemon.ledger._save = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
+        self.exporter.close()
+        self.exporter = None
+
+    @precondition(lambda self: self.exporter is not None)
+    @rule()
+    def scrape(self) -> None:
+        assert self.exporter is not None
+        shown = counters(self.exporter.scrape())
+        for series, value in self.shown.items():
+            assert shown.get(series, -1) >= value, f"{series} fell"
+        self.shown = shown
+        for document in self.messages().find():
+            known = self.counted.get(document["_id"])
+            # What was sealed by an earlier scrape does not change any more.
+            if known is None or document["_id"].generation_time.timestamp() >= self.open_from:
+                self.counted[document["_id"]] = max(known or 0, document["tokenCount"])
+        self.open_from = float(int((self.now - timedelta(minutes=10)).timestamp()))
+        assert shown[MESSAGES] == len(self.counted)
+        assert shown[TOKENS] == sum(self.counted.values())
+
+    @invariant()
+    def nothing_is_negative(self) -> None:
+        assert all(value >= 0 for value in self.shown.values())
+
+    def teardown(self) -> None:
+        if getattr(self, "exporter", None) is not None:
+            self.exporter.close()  # type: ignore[union-attr]
+
+
+def test_no_interleaving_lowers_a_counter_or_loses_what_was_shown(
+    mongodb_uri: str, database: Database[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A tick at a time of its own would see what no scrape saw.
+    monkeypatch.setattr("librechat_exporter.ledger.Ledger._tick_forever", lambda _ledger: None)
+    monkeypatch.setattr(Life, "place", (mongodb_uri, database, tmp_path), raising=False)
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+
+
+def test_history_in_many_chunks_equals_a_recount(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 16, 24))
+    # Each question's answers follow it, some of them much later: in other pieces and chunks.
+    chats = []
+    for number in range(0, 400, 4):
+        moment = NOW - timedelta(hours=500 - number)
+        chats.append(message(moment, number, isCreatedByUser=True, model=None, tokenCount=number))
+        later = NOW - timedelta(hours=(500 - number) // 2)
+        for extra in (1, 2, 3):
+            when = moment if extra < 3 else later
+            model = f"model-{extra % 2}"
+            chats.append(message(when, number + extra, parentMessageId=f"m{number}", model=model))
+    database["messages"].insert_many(chats)
+    values = exporter(NOW).scrape()
+    wanted = Oracle({"messages": chats}, NOW).values
+    assert counters(values) == pytest.approx(counters(wanted))
+    assert values["librechat_exporter_history_progress_ratio", (("source", "messages"),)] == 1
+
+
+def test_a_document_deleted_while_open_stays_counted_and_others_of_its_second_are_not_lost(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    for number in range(20):  # all of one second: each is seen, then deleted
+        database["messages"].insert_one(message(NOW, number))
+        assert one.scrape()[MESSAGES] == number + 1
+        database["messages"].delete_many({})
+    assert one.scrape()[TOKENS] == 200
+
+
+def test_late_token_counts_and_failures_are_counted_once(database: Database[Document], exporter: MakeExporter) -> None:
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1, tokenCount=None, unfinished=True))
+    database["messages"].insert_one(message(NOW, 2, tokenCount=5))
+    assert one.scrape()[TOKENS] == 5
+    database["messages"].delete_one({"messageId": "m2"})
+    database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 30, "error": True}})
+    values = one.scrape()
+    assert values[TOKENS] == 35
+    assert values[MESSAGES] == 2
+    assert values["librechat_error_messages_total", ()] == 1
+    assert counters(one.scrape()) == counters(values)
+
+
+def test_a_gap_is_folded_like_history_and_open_documents_are_not_counted_twice(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW - timedelta(seconds=n), n, tokenCount=1) for n in range(10)])
+    assert one.scrape()[TOKENS] == 10
+    one.close()
+    # While it is stopped: one grows, one goes, a hundred come.
+    database["messages"].update_one({"messageId": "m3"}, {"$set": {"tokenCount": 5}})
+    database["messages"].delete_one({"messageId": "m4"})
+    database["messages"].insert_many([message(NOW + timedelta(minutes=n), 1000 + n) for n in range(100)])
+    values = exporter(NOW + timedelta(hours=3)).scrape()
+    assert values[MESSAGES] == 110
+    assert values[TOKENS] == 10 + 4 + 1000
+
+
+def test_counters_are_absent_until_history_is_folded(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(50)])
+    one = exporter(NOW)
+    fold, go = MESSAGES_FOLD.fold_history, threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        go.wait(10)
+        return fold(*arguments)
+
+    source = one.daemon.ledger._sources["messages"]
+    source.fold.fold_history = slow  # type: ignore[method-assign, assignment]
+    try:
+        values = one.scrape(timeout=0.3)
+        assert MESSAGES not in values
+        assert values["librechat_exporter_collector_success", (("collector", "messages"),)] == 0
+        assert values["librechat_conversations_total", ()] == 0
+        assert any("history of messages" in reason for reason in one.daemon.readiness())
+        database["messages"].insert_one(message(NOW, 99))
+        assert MESSAGES not in one.scrape(timeout=0.3)
+        go.set()
+        assert one.scrape()[MESSAGES] == 51
+        assert one.daemon.readiness() == []
+    finally:
+        go.set()
+        del source.fold.fold_history
+
+
+def test_another_database_starts_afresh(
+    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
+    one = exporter(NOW)
+    assert one.scrape()[MESSAGES] == 5
+    database["messages"].drop()
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 5, "a collection that is gone tells nothing"
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(3)])
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 3
+    one.close()
+    assert exporter(NOW, tenant_id="acme").scrape()[MESSAGES] == 0
+    assert [record.getMessage() for record in caplog.records if "start afresh" in record.getMessage()] == [
+        "This is another database or tenant than STATE_PATH was folded from: all counters start afresh"
+    ] * 2
+
+
+def test_a_database_without_messages_is_bound_when_they_come(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["users"].insert_one({"_id": object_id(NOW - timedelta(days=1))})
+    one = exporter(NOW)
+    users = ("librechat_registered_users_total", ())
+    assert one.scrape()[users] == 1
+    database["users"].delete_many({})
+    database["messages"].insert_one(message(NOW, 1))
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    assert (values[users], values[MESSAGES]) == (1, 1)
+
+
+def test_a_changed_fold_starts_that_source_afresh(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
+    database["users"].insert_one({"_id": object_id(NOW - timedelta(days=1))})
+    one = exporter(NOW)
+    one.scrape()
+    one.close()
+    database["messages"].delete_one({})
+    database["users"].delete_many({})
+    monkeypatch.setattr(type(MESSAGES_FOLD), "version", MESSAGES_FOLD.version + 1)
+    values = exporter(NOW).scrape()
+    assert values[MESSAGES] == 4
+    assert values["librechat_registered_users_total", ()] == 1
+
+
+def test_only_the_tenants_documents_count(database: Database[Document], exporter: MakeExporter) -> None:
+    both = [message(NOW - timedelta(seconds=n), n, **({"tenantId": "acme"} if n < 3 else {})) for n in range(10)]
+    database["messages"].insert_many([*both, message(NOW - timedelta(days=2), 20, tenantId="acme")])
+    database["users"].insert_many([{"_id": object_id(NOW), "tenantId": "acme"}, {"_id": object_id(NOW, 1)}])
+    values = exporter(NOW, tenant_id="acme").scrape()
+    assert values[MESSAGES] == 4
+    assert values["librechat_messages_5m", ()] == 3
+    assert values["librechat_registered_users_total", ()] == 1
+
+
+def test_an_agent_is_counted_under_the_model_it_had_first(database: Database[Document], exporter: MakeExporter) -> None:
+    database["agents"].insert_one({"id": "agent_1", "model": "small"})
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1, model="agent_1", endpoint="agents"))
+    name = "librechat_messages_per_model_total"
+    assert one.scrape()[name, (("model", "small"),)] == 1
+    one.close()
+    database["agents"].update_one({"id": "agent_1"}, {"$set": {"model": "large"}})
+    two = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 2, model="agent_1", endpoint="agents"))
+    values = two.scrape()
+    assert {labels: v for (n, labels), v in values.items() if n == name} == {
+        (("model", "small"),): 1,
+        (("model", "large"),): 1,
+    }
+
+
+def test_users_last_seen_long_ago_are_forgotten(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
+    database["messages"].insert_many([message(NOW, 1), message(NOW - timedelta(days=20), 2, user="u2")])
+    one = exporter(NOW)
+    one.scrape()
+    assert one.daemon.ledger.users_seen(NOW - SEEN_KEPT) == 2
+    later = NOW + timedelta(days=20)
+    one.daemon.librechat.now = lambda: later  # type: ignore[method-assign]
+    one.daemon.ledger.tick()
+    one.close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        assert connection.execute("SELECT user FROM seen").fetchall() == [("u1",)]
+
+
+def test_documents_with_a_foreign_id_are_named_in_one_warning(
+    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    database["messages"].insert_many([{"_id": "text"}, {"_id": 5}, message(NOW - timedelta(days=1), 1)])
+    assert exporter(NOW).scrape()[MESSAGES] == 1
+    assert sum("not an ObjectId" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_the_state_is_refused_to_a_second_process(exporter: MakeExporter, tmp_path: Path) -> None:
+    exporter(NOW)
+    with pytest.raises(StateInUseError, match=r"ledger\.sqlite is in use by another exporter"):
+        State(str(tmp_path / "ledger.sqlite"))
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Path:
+    """A path that cannot be made, also not by root."""
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "ledger.sqlite"
+
+
+def test_without_a_writable_path_the_state_is_in_memory(
+    database: Database[Document], exporter: MakeExporter, unwritable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database["messages"].insert_one(message(NOW, 1))
+    values = exporter(NOW, state_path=str(unwritable)).scrape()
+    assert values[MESSAGES] == 1
+    assert values["librechat_exporter_state_persistent", ()] == 0
+    assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000], ids=["garbage", "truncated"]
+)
+def test_a_damaged_state_is_set_aside(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path, content: bytes
+) -> None:
+    database["messages"].insert_one(message(NOW, 1))
+    (tmp_path / "ledger.sqlite").write_bytes(content)
+    values = exporter(NOW).scrape()
+    assert values[MESSAGES] == 1
+    assert values["librechat_exporter_state_persistent", ()] == 1
+    [aside] = tmp_path.glob("ledger.sqlite.damaged-*")
+    assert aside.read_bytes() == content
+
+
+def test_a_disk_that_fills_up_loses_nothing(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one = exporter(NOW)
+    assert one.scrape()["librechat_exporter_state_persistent", ()] == 1
+    connection = one.daemon.ledger._state._connection
+    [(pages,)] = connection.execute("PRAGMA page_count").fetchall()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    database["messages"].insert_many([message(NOW, n, model="x" * 150 + str(n), user=f"user{n}") for n in range(150)])
+    for _ in range(3):
+        values = one.scrape()
+        assert values[MESSAGES] == 150
+        assert values["librechat_exporter_state_persistent", ()] == 0
+    connection.execute("PRAGMA max_page_count = 1000000")
+    database["messages"].delete_many({})
+    assert one.scrape()["librechat_exporter_state_persistent", ()] == 1
+    one.close()
+    assert exporter(NOW).scrape()[MESSAGES] == 150
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("STATE_PATH cannot be written" in text for text in messages) == 1
+    assert sum("nothing was lost" in text for text in messages) == 1
+
+
+def test_labels_beyond_the_limit_are_other_also_after_a_restart(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["messages"].insert_many([message(NOW, n, model=f"model-{n}") for n in range(10)])
+    name = "librechat_messages_per_model_total"
+
+    def per_model(values: Values) -> dict[str, float]:
+        return {labels[0][1]: value for (metric, labels), value in values.items() if metric == name}
+
+    one = exporter(NOW, max_label_values=4)
+    first = one.scrape()
+    assert len(per_model(first)) == 5
+    assert per_model(first)["other"] == 6
+    assert first["librechat_exporter_label_values_dropped_total", (("label", "model"),)] == 6
+    one.close()
+    database["messages"].insert_one(message(NOW, 20, model="new"))
+    second = exporter(NOW, max_label_values=4).scrape()
+    assert per_model(second) == per_model(first) | {"other": 7}
+
+
+def test_utc_now_is_the_servers(client: pymongo.MongoClient[Document], database: Database[Document]) -> None:
+    assert abs(LibreChat(client, database.name, None).now() - datetime.now(UTC)) < timedelta(minutes=1)

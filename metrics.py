@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 
 from pymongo.errors import PyMongoError
@@ -58,7 +59,8 @@ def _serve(settings: Settings) -> int:
     except OSError as error:
         log.error("LISTEN_ADDRESS %s cannot be served: %s", settings.listen_address, error)  # noqa: TRY400
         return 1
-    return 0
+    logging.shutdown()
+    os._exit(0)  # all is saved; threads that still wait for MongoDB must not keep the process
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ class Daemon:
         log.info("Stopping")
         self._server.stop()
         self.ledger.close()
+        log.info("Stopped")
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()

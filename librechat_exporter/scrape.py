@@ -72,6 +72,9 @@ SELF_METRICS = (UP, BUILD_INFO, SUCCESS, DURATION, FAILURES, PROGRESS, PERSISTEN
 # Between what the scraper waits for and what is left for the work: the answer has to be written and sent as well.
 MARGIN_SECONDS = 0.5
 
+# Before a scrape's deadline its collectors give up, so that it can still tell why.
+GRACE_SECONDS = 0.1
+
 # The deadline (time.monotonic()) of the request that is being served, for Runner.collect().
 deadline_of_request: contextvars.ContextVar[float] = contextvars.ContextVar("deadline_of_request")
 
@@ -143,7 +146,7 @@ class Runner(PrometheusCollector):
                 run = self._current
                 joined = run is not None
                 if run is None:
-                    run = self._current = _Run(deadline)
+                    run = self._current = _Run(deadline - GRACE_SECONDS)
                     _start(self._execute, run)
             run.done.wait(max(0.0, deadline - time.monotonic()))
             with self._lock:

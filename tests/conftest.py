@@ -1,14 +1,20 @@
 """Servers, started once for the session and ended whatever happens, and the exporter in this process."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from pymongo.database import Database
 
@@ -19,6 +25,8 @@ from tools import mongod
 from tools.mongod import Mongod
 
 Document = dict[str, Any]
+
+METRICS_PY = Path(__file__).parent.parent / "metrics.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,3 +112,92 @@ def exporter(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> 
     yield make
     for one in running:
         one.close()
+
+
+class Process:
+    """The exporter as a process of its own, as `uv run metrics.py` starts it."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.port = mongod.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "LISTEN_ADDRESS": f"127.0.0.1:{self.port}",
+            "STATE_PATH": str(folder / "ledger.sqlite"),
+        } | environment
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "exporter.log").read_text()
+
+    def start(self) -> "Process":
+        """Starts it and waits until it serves."""
+        with (self.folder / "exporter.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, METRICS_PY],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=mongod.die_with_parent,
+            )
+        end = time.monotonic() + 15
+        while time.monotonic() < end:
+            try:
+                self.get("/health", timeout=1)
+            except OSError:
+                assert self.process.poll() is None, self.log
+                time.sleep(0.02)
+            else:
+                return self
+        raise AssertionError(f"the exporter does not serve:\n{self.log}")
+
+    def get(self, path: str, timeout: float = 30, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+        request = urllib.request.Request(self.url + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, response.headers, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
+
+    def scrape(self, timeout: float | None = None) -> Values:
+        """Every sample, by name and sorted labels."""
+        headers = {} if timeout is None else {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
+        status, _, body = self.get("/metrics", **headers)
+        assert status == 200
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(body.decode())
+            for sample in family.samples
+        }
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Ends it; the seconds that took."""
+        if self.process is None:
+            return 0
+        started = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(20)
+        self.process = None
+        return time.monotonic() - started
+
+
+MakeProcess = Callable[..., Process]
+
+
+@pytest.fixture
+def process(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> Iterator[MakeProcess]:
+    """Makes exporter processes of the test's database, not started yet; environment by keyword."""
+    made: list[Process] = []
+
+    def make(**environment: str) -> Process:
+        given = {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database.name} | environment
+        made.append(Process(tmp_path, **given))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop(signal.SIGKILL)

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,11 @@ class Process:
                 return self
         raise AssertionError(f"the exporter does not serve:\n{self.log}")
 
-    def get(self, path: str, timeout: float = 30, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
-        request = urllib.request.Request(self.url + path, headers=headers)
+    def get(
+        self, path: str, headers: Mapping[str, str] | None = None, timeout: float = 30
+    ) -> tuple[int, Message, bytes]:
+        """Status, headers and body."""
+        request = urllib.request.Request(self.url + path, headers=dict(headers or {}))
         try:
             with urllib.request.urlopen(request, timeout=timeout) as response:
                 return response.status, response.headers, response.read()
@@ -166,7 +170,7 @@ class Process:
     def scrape(self, timeout: float | None = None) -> Values:
         """Every sample, by name and sorted labels."""
         headers = {} if timeout is None else {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
-        status, _, body = self.get("/metrics", **headers)
+        status, _, body = self.get("/metrics", headers)
         assert status == 200
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value

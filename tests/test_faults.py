@@ -48,11 +48,11 @@ def failing(client: pymongo.MongoClient[Document], **data: Any) -> Iterator[None
 
 
 @pytest.fixture
-def lone(private_mongod: Mongod, process: MakeProcess) -> Iterator[Process]:
+def lone(private_mongod: Mongod, process: MakeProcess) -> Process:
     """An exporter of the private server, with one message."""
-    with pymongo.MongoClient[Document](private_mongod.uri) as client:
+    with pymongo.MongoClient[Document](private_mongod.uri, journal=True) as client:
         client["lone"]["messages"].insert_one({"messageId": "m1", "user": "u1", "createdAt": datetime.now(UTC)})
-    yield process(MONGODB_URI=private_mongod.uri, MONGODB_DATABASE="lone")
+    return process(MONGODB_URI=private_mongod.uri, MONGODB_DATABASE="lone")
 
 
 def test_mongodb_absent_at_the_start_killed_and_restarted(private_mongod: Mongod, lone: Process) -> None:
@@ -78,7 +78,7 @@ def test_mongodb_absent_at_the_start_killed_and_restarted(private_mongod: Mongod
     values, seconds = timed(lone, 4)
     assert values[UP] == 0
     assert seconds < 4
-    assert b"MongoDB at the last scrape: down" in lone.get("/", Accept="text/html")[2]
+    assert b"MongoDB at the last scrape: down" in lone.get("/", {"Accept": "text/html"})[2]
     private_mongod.start()
     assert timed(lone, 10)[0][MESSAGES] == 1
     assert lone.log.count("MongoDB failed (unavailable)") == 2, lone.log

@@ -1,0 +1,234 @@
+"""A real Prometheus, chats that come and go, an exporter that is stopped and killed: increase must be what was sent."""
+
+import json
+import random
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from librechat_exporter.simulator import Simulator
+from tests import oracle
+from tests.conftest import Document, MakeProcess, Process
+from tools import mongod
+
+CONFIG = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: librechat
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+SECONDS = 30
+HISTORY = 5000
+
+
+class Prometheus:
+    def __init__(self, folder: Path, target: int) -> None:
+        self.url = f"http://127.0.0.1:{mongod.free_port()}"
+        (folder / "prometheus.yml").write_text(CONFIG.format(port=target))
+        with (folder / "prometheus.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    "prometheus",
+                    f"--config.file={folder / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={folder / 'tsdb'}",
+                    f"--web.listen-address={self.url.removeprefix('http://')}",
+                ],
+                stdout=log,
+                stderr=log,
+                preexec_fn=mongod.die_with_parent,
+            )
+        end = time.monotonic() + 20
+        while not self._ready():
+            assert time.monotonic() < end, (folder / "prometheus.log").read_text()
+            time.sleep(0.1)
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):
+                return True
+        except OSError:
+            return False
+
+    def query(self, expression: str) -> list[Any]:
+        parameters = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{parameters}", timeout=10) as response:
+            result: list[Any] = json.load(response)["data"]["result"]
+            return result
+
+    def samples(self, selector: str) -> dict[tuple[tuple[str, str], ...], list[float]]:
+        """All raw samples of the last ten minutes, by series."""
+        return {
+            tuple(sorted((k, v) for k, v in series["metric"].items() if k not in ("instance", "job"))): [
+                float(value) for _, value in series["values"]
+            ]
+            for series in self.query(f"{selector}[10m]")
+        }
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+
+@pytest.fixture
+def prometheus(process: MakeProcess, tmp_path: Path) -> Iterator[tuple[Prometheus, Process]]:
+    exporter = process()
+    server = Prometheus(tmp_path, exporter.port)
+    yield server, exporter
+    server.close()
+
+
+def increase(values: list[float], before: float) -> float:
+    """What was added, by Prometheus' own rule: any fall is a reset, after which everything is new."""
+    added = 0.0
+    for value in values:
+        added += value - before if value >= before else value
+        before = value
+    return added
+
+
+class Recorder(Simulator):
+    """Traffic that remembers what was sent, in the form of each counter."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        super().__init__(database, seed=7, users=15)
+        self.sent: Counter[tuple[tuple[str, str], ...]] = Counter()
+        self.seen_by_exporter: Any = lambda: None
+
+    def _count(self, name: str, amount: float, **labels: str) -> None:
+        self.sent[tuple(sorted({"__name__": name, **labels}.items()))] += amount  # type: ignore[assignment]
+
+    def chat(self) -> Document:
+        conversations = self.database["conversations"].estimated_document_count()
+        answer = super().chat()
+        if self.database["conversations"].estimated_document_count() > conversations:
+            self._count("librechat_conversations_total", 1)
+        question = self.database["messages"].find_one({"messageId": answer["parentMessageId"]})
+        assert question is not None
+        self._count("librechat_messages_total", 1)
+        self._count("librechat_input_tokens_total", oracle.tokens(question))
+        return answer
+
+    def reply(self, question: Document) -> Document:
+        answer = super().reply(question)
+        agents = list(self.database["agents"].find())
+        model = oracle.model(answer, agents)
+        failed = oracle.failed(answer)
+        self._count("librechat_messages_total", 1)
+        self._count("librechat_error_messages_total", failed)
+        self._count("librechat_output_tokens_total", oracle.tokens(answer))
+        self._count("librechat_messages_per_model_total", 1, model=model)
+        self._count("librechat_errors_per_model_total", failed, model=model)
+        self._count("librechat_input_tokens_per_model_total", oracle.tokens(question), model=model)
+        self._count("librechat_output_tokens_per_model_total", oracle.tokens(answer), model=model)
+        return answer
+
+    def upload(self) -> None:
+        super().upload()
+        self._count("librechat_uploaded_files_total", 1)
+
+    def join(self) -> None:
+        super().join()
+        self._count("librechat_registered_users_total", 1)
+
+    def delete_chat(self) -> None:
+        self.seen_by_exporter()
+        super().delete_chat()
+
+    def clear_history(self) -> None:
+        self.seen_by_exporter()
+        super().clear_history()
+
+
+@contextmanager
+def traffic(simulator: Recorder) -> Iterator[None]:
+    """About 25 things a second, more deletions among them than users would do."""
+    stop = threading.Event()
+    errors: list[BaseException] = []
+    one = simulator
+    actions = (one.chat, one.regenerate, one.delete_chat, one.upload, one.join, one.clear_history)
+
+    def work() -> None:
+        chance = random.Random(3)
+        try:
+            while not stop.wait(chance.expovariate(25)):
+                chance.choices(actions, (60, 10, 20, 5, 3, 2))[0]()
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert not errors
+
+
+def test_increase_is_what_was_sent(prometheus: tuple[Prometheus, Process], database: Database[Document]) -> None:
+    """For every counter, exactly: chats are sent, answered again, deleted, whole histories cleared, while the exporter
+    is left running, stopped with SIGTERM, killed with SIGKILL.
+
+    A message that is deleted before any scrape or tick saw it cannot be counted by anybody, so the traffic lets one
+    scrape pass before it deletes.
+    """
+    server, exporter = prometheus
+    simulator = Recorder(database)
+    simulator.fill(HISTORY, days=3)
+    exporter.start()
+    alive = threading.Event()
+    alive.set()
+
+    def seen() -> None:
+        while True:
+            alive.wait()
+            try:
+                exporter.scrape()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+
+    simulator.seen_by_exporter = seen
+    before = exporter.scrape()
+    end = time.monotonic() + 20
+    while not server.query("librechat_messages_total"):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    with traffic(simulator):
+        for number in (15, 9, 9, 15, 9):
+            time.sleep(SECONDS / 6)
+            alive.clear()
+            exporter.stop(number)
+            time.sleep(0.3)
+            exporter.start()
+            alive.set()
+        time.sleep(SECONDS / 6)
+    time.sleep(3)  # for Prometheus to see the last of it
+
+    messages = simulator.sent[("__name__", "librechat_messages_total"),]
+    assert messages > 500
+    assert HISTORY + messages - database["messages"].count_documents({}) > 200, (
+        "it must delete what it claims to withstand"
+    )
+    checked = 0
+    for series, sent in simulator.sent.items():
+        labels = dict(series)
+        name = labels.pop("__name__")
+        values = server.samples("{" + ",".join(f'{k}="{v}"' for k, v in series) + "}")[series]
+        first = before.get((name, tuple(labels.items())), 0)
+        assert increase(values, first) == pytest.approx(sent, abs=1e-6), f"{series}: {values}"
+        assert values == sorted(values), f"{series} fell"
+        checked += 1
+    assert checked >= 20

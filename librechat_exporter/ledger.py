@@ -1,7 +1,7 @@
 """Counters that never lie: what happened is counted once and stays counted.
 
 A fold turns documents of one collection, an `_id` range at a time, into samples. The last LEDGER_OPEN_MINUTES of
-documents are open: they are folded again on every scrape, because answers are still being written. Each open document
+documents are open: they are folded again when they change, because answers are still being written. Each open document
 has a cell with the most that it ever counted as, per exported series, and only what exceeds that is added to the
 totals; so nothing that is deleted or rewritten takes anything back. A document older than that is sealed: its cell is
 dropped. What was there before the first start, or came during a long stop, is history, folded in the background, chunk
@@ -26,7 +26,7 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
-from librechat_exporter.librechat import Document, LibreChat
+from librechat_exporter.librechat import Document, LibreChat, changed_since
 from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric, Samples, Series
 from librechat_exporter.state import Cell, SourceState, State
 
@@ -39,6 +39,8 @@ _Out = TypeVar("_Out")
 TICK_SECONDS = 60.0
 # Longer than a month, the longest window that the last-seen table serves.
 SEEN_KEPT = timedelta(days=35)
+# LibreChat's clock, which stamps a change, may be this much behind MongoDB's. What is missed so, the next tick finds.
+CLOCK_DIFFERENCE = timedelta(seconds=60)
 _TICK_DEADLINE = 45.0
 _CHUNK_DEADLINE = 120.0
 _CHUNK_SECONDS = 1.0
@@ -92,6 +94,7 @@ class _Source:
         self.is_planned = state is not None
         self.history_folded.clear()
         self.fresh = float("-inf")
+        self.read_until: datetime | None = None
         self.first: ObjectId | None = None
         self.logged = time.monotonic()
         self.chunk = _CHUNK_DOCUMENTS[1]
@@ -246,7 +249,7 @@ class Ledger:
             self._state.close()
 
     def tick(self) -> None:
-        """Folds what is new everywhere, so that no scrape has a long gap to read. Raises PyMongoError."""
+        """Folds all that is open everywhere, so that no scrape has a long gap to read. Raises PyMongoError."""
         with pymongo.timeout(_TICK_DEADLINE):
             self._check_identity(again=True)
             now = self._librechat.now()
@@ -255,6 +258,7 @@ class Ledger:
                 try:
                     self._plan(source, now)
                     with source.folding:
+                        source.read_until = None  # all that is open, not just what seems to have changed
                         self._fold_open(source, now)
                 except PyMongoError as error:
                     errors.append(error)
@@ -321,8 +325,12 @@ class Ledger:
             source.history_wanted.set()
 
     def _fold_open(self, source: _Source, now: datetime) -> None:
-        state, fold = source.state, source.fold
-        found, seen = fold.fold_open(self._librechat, {"_id": {"$gte": state.open_from}}, now, self.guard, state.cells)
+        state = source.state
+        match: Document = {"_id": {"$gte": state.open_from}}
+        if source.read_until is not None:
+            match |= changed_since(source.read_until - CLOCK_DIFFERENCE)
+        found, seen = source.fold.fold_open(self._librechat, match, now, self.guard, state.cells)
+        source.read_until = now
         with self._lock:
             self._see(seen)
             for document, cell in found.items():

@@ -261,6 +261,11 @@ class LibreChat:
         return labels
 
 
+def changed_since(moment: datetime) -> Document:
+    """Matches documents that were inserted or saved since then, and those whose `updatedAt` does not tell."""
+    return {"$or": [{"_id": {"$gte": ObjectId.from_datetime(moment)}}, {"updatedAt": {"$not": {"$lt": moment}}}]}
+
+
 def add_prompts(prompts: dict[Link, float], messages: Iterable[Messages]) -> None:
     """Adds the users' messages' tokens by link; of several with one link, the most."""
     for group in messages:

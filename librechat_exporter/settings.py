@@ -139,7 +139,8 @@ class Settings(BaseSettings):
     @classmethod
     def _check_listen_address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
-        if not port.isdecimal() or int(port) > 65535 or (":" in host and not (host[0] == "[" and host[-1] == "]")):
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
             raise ValueError("must be an address and a port, such as 0.0.0.0:8000 or [::]:8000")
         return value
 
@@ -173,7 +174,7 @@ class Settings(BaseSettings):
 
     @property
     def bind_address(self) -> tuple[str, int]:
-        """Host and port of LISTEN_ADDRESS; the host is empty for all addresses."""
+        """Host and port of LISTEN_ADDRESS."""
         host, _, port = self.listen_address.rpartition(":")
         return host.strip("[]"), int(port)
 

@@ -1,0 +1,158 @@
+"""How much a scrape, a restart and the history cost, at several sizes of history, in one run: `make bench`."""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.database import Database
+
+from librechat_exporter.simulator import Document, Simulator
+from tests.conftest import Process
+from tools import mongod
+
+SIZES = (10_000, 100_000, 1_000_000)
+DAYS = 60
+SCRAPES = 40
+REPEATS = 3
+MESSAGES = ("librechat_messages_total", ())
+
+
+def median(work: Callable[[], Any], times: int) -> float:
+    """The median of so many durations, in seconds."""
+    durations = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        durations.append(time.perf_counter() - started)
+    return statistics.median(durations)
+
+
+def send_steadily(simulator: Simulator, stop: threading.Event) -> None:
+    """One message a second: a question, then its answer."""
+    while not stop.wait(2):
+        simulator.chat()
+
+
+def open_minutes(simulator: Simulator) -> None:
+    """What a message a second has left in the ten minutes before now."""
+    now = datetime.now(UTC)
+    for seconds in range(600, 0, -2):
+        moment = now - timedelta(seconds=seconds)
+        question = simulator.question(simulator.random.choice(simulator.users), "c", "", moment)
+        answer = simulator.answer(question, moment + timedelta(seconds=1))
+        for message in (question, answer):
+            simulator.database["messages"].insert_one({"_id": simulator.object_id(message["createdAt"])} | message)
+
+
+def examined(database: Database[Document]) -> int:
+    """Documents that the server has read for queries since it started."""
+    status = database.client.admin.command("serverStatus")
+    scanned: int = status["metrics"]["queryExecutor"]["scannedObjects"]
+    return scanned
+
+
+def peak_memory(process: Process) -> float:
+    """In MB, as Linux saw it."""
+    assert process.process is not None
+    for line in Path(f"/proc/{process.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1000
+    raise RuntimeError("/proc has no VmHWM")
+
+
+def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[str, float]:
+    """One size. Durations in seconds, memory in MB."""
+    database = client[f"bench_{size}"]
+    simulator = Simulator(database, users=2000)
+    simulator.fill(size, DAYS, end=datetime.now(UTC) - timedelta(minutes=10))
+    open_minutes(simulator)
+    total = database["messages"].count_documents({})
+    group: list[Document] = [{"$group": {"_id": "$model", "count": {"$sum": 1}, "tokens": {"$sum": "$tokenCount"}}}]
+    result = {
+        "ping": median(lambda: client.admin.command("ping"), 200),
+        "group": median(lambda: list(database["messages"].aggregate(group)), REPEATS),
+    }
+    folds = []
+    for _ in range(REPEATS):
+        with tempfile.TemporaryDirectory() as folder:
+            # The ratings' reading of the whole collection is a cost of its own, and would compete with the fold.
+            one = Process(Path(folder), MONGODB_URI=uri, MONGODB_DATABASE=database.name, ENABLE_RATING_METRICS="false")
+            started = time.perf_counter()
+            one.start()
+            began = time.perf_counter()
+            assert one.scrape(250)[MESSAGES] == total
+            folds.append(time.perf_counter() - began)
+            result["cold"] = began - started
+            result["fold_memory"] = peak_memory(one)
+            one.stop()
+    result["fold"] = statistics.median(folds)
+    stop = threading.Event()
+    traffic = threading.Thread(target=send_steadily, args=(simulator, stop))
+    with tempfile.TemporaryDirectory() as folder:
+        one = Process(Path(folder), MONGODB_URI=uri, MONGODB_DATABASE=database.name).start()
+        one.scrape(250)
+        traffic.start()
+        time.sleep(3)
+        durations = []
+        before = examined(database)
+        for _ in range(SCRAPES):
+            durations.append(median(lambda: one.get("/metrics"), 1))
+            time.sleep(1 - durations[-1])
+        result["examined"] = (examined(database) - before) / SCRAPES
+        result["scrape"] = statistics.median(durations)
+        result["scrape_worst"] = max(durations)
+        result["memory"] = peak_memory(one)
+        one.stop()
+        warm = []
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            one.start()
+            assert one.scrape()[MESSAGES] >= total
+            warm.append(time.perf_counter() - started)
+            one.stop()
+        result["warm"] = statistics.median(warm)
+    stop.set()
+    traffic.join()
+    client.drop_database(database.name)
+    return result
+
+
+ROWS: dict[str, Callable[[dict[str, float]], str]] = {
+    "scrape, median": lambda r: f"{r['scrape'] * 1000:.1f} ms",
+    "scrape, slowest": lambda r: f"{r['scrape_worst'] * 1000:.1f} ms",
+    "documents examined per scrape": lambda r: f"{r['examined']:.0f}",
+    "`ping` round trip": lambda r: f"{r['ping'] * 1000:.2f} ms",
+    "one plain `$group` over the collection": lambda r: f"{r['group'] * 1000:.0f} ms",
+    "history fold": lambda r: f"{r['fold'] * 1000:.0f} ms",
+    "history fold ÷ plain `$group`": lambda r: f"{r['fold'] / r['group']:.1f}",
+    "warm restart to a complete scrape": lambda r: f"{r['warm'] * 1000:.0f} ms",
+    "peak memory, history fold": lambda r: f"{r['fold_memory']:.0f} MB",
+    "peak memory, all": lambda r: f"{max(r['memory'], r['fold_memory']):.0f} MB",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="messages of history")
+    arguments = parser.parse_args()
+    with mongod.running() as server, pymongo.MongoClient[Document](server.uri) as client:
+        results = {size: measure(server.uri, client, size) for size in arguments.sizes}
+    print("| stored messages |", " | ".join(f"{size:,}" for size in results), "|")
+    print("| --- |", " | ".join("---:" for _ in results), "|")
+    for name, cell in ROWS.items():
+        print(f"| {name} |", " | ".join(cell(result) for result in results.values()), "|")
+    least, most = results[min(results)], results[max(results)]
+    print(f"\nA scrape at {max(results):,} takes {most['scrape'] / least['scrape']:.2f} × that at {min(results):,}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+FROM python:3.13-slim-bookworm AS build
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_PYTHON_DOWNLOADS=never
+RUN pip install --no-cache-dir uv==0.13.8
+WORKDIR /app
+COPY pyproject.toml uv.lock ./
+RUN uv sync --locked --no-default-groups
+COPY metrics.py LICENSE ./
+COPY librechat_exporter ./librechat_exporter
+RUN .venv/bin/python -m compileall -q metrics.py librechat_exporter \
+    && install -d -o 10001 -g 10001 /state
+
+FROM python:3.13-slim-bookworm
+LABEL org.opencontainers.image.title="LibreChat exporter" \
+      org.opencontainers.image.description="Prometheus exporter for LibreChat: true counters, cheap scrapes" \
+      org.opencontainers.image.licenses="MIT"
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    STATE_PATH=/state/ledger.sqlite
+WORKDIR /app
+COPY --from=build /app /app
+COPY --from=build --chown=10001:10001 /state /state
+USER 10001:10001
+# All that the exporter writes; the root filesystem may be read-only.
+VOLUME /state
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["python", "-m", "librechat_exporter.healthcheck"]
+CMD ["python", "metrics.py"]

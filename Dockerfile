@@ -5,7 +5,7 @@ ENV UV_COMPILE_BYTECODE=1 \
 RUN pip install --no-cache-dir uv==0.13.8
 WORKDIR /app
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-default-groups
+RUN uv sync --locked
 COPY metrics.py LICENSE ./
 COPY librechat_exporter ./librechat_exporter
 RUN .venv/bin/python -m compileall -q metrics.py librechat_exporter \

@@ -19,8 +19,7 @@ from librechat_exporter.collectors.base import Collector
 from librechat_exporter.faults import describe
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat import Document, LibreChat
-from librechat_exporter.metric import Metric
-from librechat_exporter.scrape import SELF_METRICS, Outcome, Runner
+from librechat_exporter.scrape import Outcome, Runner
 from librechat_exporter.settings import Settings
 from librechat_exporter.state import State
 from librechat_exporter.web import THREADS, Application
@@ -46,19 +45,14 @@ def connect(settings: Settings) -> LibreChat:
     return LibreChat(client, settings.mongodb_database, settings.tenant_id)
 
 
-def all_collectors(librechat: LibreChat) -> list[Collector]:
+def all_collectors() -> list[Collector]:
     return [
         messages.collector(),
         *documents.collectors(),
         unique_users.UniqueUsersCollector(),
         recent.RecentCollector(),
-        ratings.RatingsCollector(librechat),
+        ratings.RatingsCollector(),
     ]
-
-
-def all_metrics(librechat: LibreChat) -> list[Metric]:
-    """Every metric that the exporter can serve, in the order of the reference."""
-    return [*(metric for collector in all_collectors(librechat) for metric in collector.metrics), *SELF_METRICS]
 
 
 class Daemon:
@@ -70,7 +64,7 @@ class Daemon:
         groups = settings.groups
         collectors = [
             collector
-            for collector in all_collectors(self.librechat)
+            for collector in all_collectors()
             if any(groups.issuperset(metric.groups) for metric in collector.metrics)
         ]
         folds = {fold.collection: fold for collector in collectors for fold in collector.folds}

@@ -22,10 +22,9 @@ _READ_DEADLINE = 300.0
 
 
 class Refreshed(Generic[T]):
-    """Holds what `read` returned last. Safe for use from several threads; at most one reading is under way."""
+    """Holds what was read last. Safe for use from several threads; at most one reading is under way."""
 
-    def __init__(self, read: Callable[[], T]) -> None:
-        self._read = read
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reading: threading.Thread | None = None
         self._held: list[T] = []
@@ -43,7 +42,7 @@ class Refreshed(Generic[T]):
         """Seconds between readings; 0 is on every call."""
         return 0.0 if self._took <= AT_ONCE_SECONDS else max(INTERVAL_SECONDS, self._took / SHARE)
 
-    def get(self, deadline: float) -> T:
+    def get(self, read: Callable[[], T], deadline: float) -> T:
         """The value, read anew if that is due. Waits, until the deadline (time.monotonic()), only for the first
         reading and for one that has been quick.
 
@@ -52,7 +51,7 @@ class Refreshed(Generic[T]):
         with self._lock:
             interval = self.interval
             if self._reading is None and time.monotonic() - self._tried_at >= interval:
-                self._reading = threading.Thread(target=self._refresh, name="refresh", daemon=True)
+                self._reading = threading.Thread(target=self._refresh, args=(read,), name="refresh", daemon=True)
                 self._reading.start()
             reading = self._reading
             must_wait = interval == 0 or not self._is_young()
@@ -68,11 +67,11 @@ class Refreshed(Generic[T]):
     def _is_young(self) -> bool:
         return self.age <= KEPT_INTERVALS * max(self.interval, INTERVAL_SECONDS)
 
-    def _refresh(self) -> None:
+    def _refresh(self, read: Callable[[], T]) -> None:
         started = time.monotonic()
         try:
             with pymongo.timeout(_READ_DEADLINE):
-                value = self._read()
+                value = read()
         except Exception as error:  # noqa: BLE001
             with self._lock:
                 self._error = error

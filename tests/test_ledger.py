@@ -259,6 +259,20 @@ def test_late_token_counts_and_failures_are_counted_once(database: Database[Docu
     assert counters(one.scrape()) == counters(values)
 
 
+def test_a_change_is_seen_at_once_and_one_that_moves_no_date_at_the_next_tick(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    sent = NOW - timedelta(minutes=5)
+    database["messages"].insert_many([message(sent, n, updatedAt=sent, tokenCount=None) for n in (1, 2)])
+    assert one.scrape()[TOKENS] == 0
+    database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 30, "updatedAt": NOW}})
+    database["messages"].update_one({"messageId": "m2"}, {"$set": {"tokenCount": 7}})
+    assert one.scrape()[TOKENS] == 30
+    one.daemon.ledger.tick()
+    assert one.scrape()[TOKENS] == 37
+
+
 def test_a_gap_is_folded_like_history_and_open_documents_are_not_counted_twice(
     database: Database[Document], exporter: MakeExporter
 ) -> None:

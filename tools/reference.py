@@ -7,10 +7,10 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from librechat_exporter.daemon import all_collectors, connect
+from librechat_exporter.daemon import all_collectors
 from librechat_exporter.metric import Metric
 from librechat_exporter.scrape import SELF_METRICS
-from librechat_exporter.settings import Settings, documented
+from librechat_exporter.settings import documented
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
@@ -41,9 +41,7 @@ With all of a metric's toggles on, it is served. `BASIC` stands for `ENABLE_BASI
 
 def metrics_page() -> str:
     """docs/metrics.md."""
-    librechat = connect(Settings(_env_file=None, mongodb_uri=SecretStr("mongodb://localhost/")))  # type: ignore[call-arg]
-    tables = {f"Collector `{collector.name}`": collector.metrics for collector in all_collectors(librechat)}
-    librechat.close()
+    tables = {f"Collector `{collector.name}`": collector.metrics for collector in all_collectors()}
     tables["The exporter itself"] = SELF_METRICS
     return "\n".join([_INTRODUCTION, *(f"## {title}\n\n{_table(metrics)}" for title, metrics in tables.items())])
 

@@ -80,14 +80,14 @@ class RatingsCollector(Collector):
         DOWN_RECENT,
     )
 
-    def __init__(self, librechat: LibreChat) -> None:
-        self._rows = Refreshed(lambda: read(librechat))
+    def __init__(self) -> None:
+        self._rows: Refreshed[list[Document]] = Refreshed()
 
     def data_age(self) -> float | None:
         return self._rows.age
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        rows = self._rows.get(scrape.deadline)
+        rows = self._rows.get(lambda: read(scrape.librechat), scrape.deadline)
         labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:

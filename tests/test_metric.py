@@ -1,0 +1,69 @@
+"""Definitions, samples, and the guard that bounds labels."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from librechat_exporter.daemon import all_collectors
+from librechat_exporter.metric import OTHER, LabelGuard, Metric, Samples
+from librechat_exporter.scrape import SELF_METRICS
+from librechat_exporter.settings import documented
+
+MODELS = Metric("test_answers_total", "Answers", "counter", "happened", ("model",))
+PLAIN = Metric("test_users", "Users", "gauge", "is")
+
+
+def test_no_name_is_defined_twice_and_every_group_has_a_toggle() -> None:
+    collectors = all_collectors()
+    metrics = [*(metric for collector in collectors for metric in collector.metrics), *SELF_METRICS]
+    assert len({metric.name for metric in metrics}) == len(metrics) > 40
+    toggles = {name.removeprefix("ENABLE_").removesuffix("_METRICS").lower() for name in documented()}
+    assert {group for metric in metrics for group in metric.groups} <= toggles
+    assert len({collector.name for collector in collectors}) == len(collectors)
+
+
+def test_a_family_refuses_labels_that_do_not_fit() -> None:
+    for labels in ((), ("a", "b"), (1,), (None,)):
+        with pytest.raises(ValueError, match="test_answers_total takes a string for each of the labels"):
+            MODELS.family({labels: 1})  # type: ignore[dict-item]
+
+
+def test_samples_add_up_and_a_metric_without_labels_is_zero() -> None:
+    samples = Samples(LabelGuard(10))
+    samples.add(MODELS, 2, "a")
+    samples.add(MODELS, 3, "a")
+    assert [(sample.labels, sample.value) for sample in samples.family(MODELS).samples] == [({"model": "a"}, 5)]
+    assert [sample.value for sample in samples.family(PLAIN).samples] == [0]
+
+
+@given(st.lists(st.text(max_size=5), max_size=40), st.integers(1, 6))
+def test_the_guard_admits_the_first_and_never_changes_its_mind(values: list[str], limit: int) -> None:
+    guard = LabelGuard(limit)
+    first = {value: guard.admit("model", value) for value in values}
+    assert {value: guard.admit("model", value) for value in values} == first
+    assert len(set(first.values()) - {OTHER}) <= limit
+    assert all(name in (value, OTHER) for value, name in first.items())
+    if values:
+        dropped = sum(name == OTHER and value != OTHER for value, name in first.items())
+        assert guard.dropped().get(("model",), 0) == dropped
+    again = LabelGuard(limit, guard.take_unsaved())
+    assert {value: again.admit("model", value) for value in values} == first
+    assert guard.take_unsaved() == []
+
+
+def test_the_guard_keeps_its_limit_among_threads() -> None:
+    guard = LabelGuard(50)
+
+    def work(offset: int) -> None:
+        for number in range(200):
+            guard.admit("model", f"m{(number * 7 + offset) % 200}")
+
+    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(guard.take_unsaved()) == 50
+    assert guard.dropped() == {("model",): 150}

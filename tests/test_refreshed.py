@@ -1,0 +1,72 @@
+"""Values that are read in the background."""
+
+import time
+
+import pytest
+
+from librechat_exporter import refreshed
+from librechat_exporter.refreshed import Refreshed
+
+
+class Source:
+    def __init__(self, seconds: float = 0) -> None:
+        self.seconds = seconds
+        self.readings = 0
+        self.error: Exception | None = None
+
+    def read(self) -> int:
+        time.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        self.readings += 1
+        return self.readings
+
+
+def soon() -> float:
+    return time.monotonic() + 5
+
+
+def test_what_is_quick_is_read_each_time_and_its_failure_is_raised() -> None:
+    source = Source()
+    value: Refreshed[int] = Refreshed()
+    assert [value.get(source.read, soon()) for _ in range(3)] == [1, 2, 3]
+    source.error = ConnectionError("away")
+    with pytest.raises(ConnectionError):
+        value.get(source.read, soon())
+    source.error = None
+    assert value.get(source.read, soon()) == 4
+
+
+def test_what_is_slow_is_read_in_the_background_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshed, "INTERVAL_SECONDS", 0.3)
+    source = Source(seconds=0.05)
+    value: Refreshed[int] = Refreshed()
+    with pytest.raises(TimeoutError, match="first reading"):
+        value.get(source.read, time.monotonic() + 0.01)
+    assert value.get(source.read, soon()) == 1
+    assert value.interval == pytest.approx(source.seconds * 20, rel=0.5)
+    started = time.monotonic()
+    assert {value.get(source.read, soon()) for _ in range(100)} == {1}
+    assert time.monotonic() - started < 0.5
+    time.sleep(value.interval)
+    assert value.get(source.read, soon()) == 1, "the old one, while the new one is read"
+    time.sleep(0.2)
+    assert value.get(source.read, soon()) == 2
+    assert value.age < 0.5
+
+
+def test_a_slow_value_that_fails_is_served_until_it_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshed, "INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(refreshed, "SHARE", 1)
+    source = Source(seconds=0.05)
+    value: Refreshed[int] = Refreshed()
+    assert value.get(source.read, soon()) == 1
+    source.error = ConnectionError("away")
+    time.sleep(0.15)
+    assert value.get(source.read, soon()) == 1
+    time.sleep(0.3)
+    with pytest.raises(ConnectionError):
+        value.get(source.read, soon())
+    source.error = None
+    time.sleep(0.1)
+    assert value.get(source.read, soon()) == 2

@@ -41,8 +41,8 @@ TICK_SECONDS = 60.0
 SEEN_KEPT = timedelta(days=35)
 # LibreChat's clock, which stamps a change, may be this much behind MongoDB's. What is missed so, the next tick finds.
 CLOCK_DIFFERENCE = timedelta(seconds=60)
-_TICK_DEADLINE = 45.0
-_CHUNK_DEADLINE = 120.0
+_TICK_DEADLINE = 20.0
+_CHUNK_DEADLINE = 30.0
 _CHUNK_SECONDS = 1.0
 _CHUNK_DOCUMENTS = (100, 8_000, 40_000)  # least, first, most
 _PIECES = 8
@@ -121,9 +121,9 @@ class _Source:
             cell.model, cell.prompt = found.model, found.prompt
             self.changed_cells.add(document)
         for series, amount in found.samples.items():
-            before = cell.samples.get(series)
-            if before is None or amount > before:
-                self.add(series, amount - (before or 0))
+            before = cell.samples.get(series, 0)
+            self.add(series, max(0, amount - before))
+            if amount > before:
                 cell.samples[series] = amount
                 self.changed_cells.add(document)
 
@@ -160,6 +160,7 @@ class Ledger:
         self._unsaved_labels: list[tuple[str, str]] = []
         self._unsaved_seen: Seen = {}
         self._save_failed = False
+        self._closed = False
         self._seen: Seen = state.seen()
         self._seen_sorted: list[float] | None = None
         self.guard = LabelGuard(max_values, state.labels())
@@ -247,6 +248,7 @@ class Ledger:
             for source in self._sources.values():
                 self._save(source)
             self._state.close()
+            self._closed = True
 
     def tick(self) -> None:
         """Folds all that is open everywhere, so that no scrape has a long gap to read. Raises PyMongoError."""
@@ -418,7 +420,7 @@ class Ledger:
     def _save(self, source: _Source, *, always: bool = False) -> None:
         """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
         self._unsaved_labels += self.guard.take_unsaved()
-        if not (always or source.has_changes or self._unsaved_seen or self._unsaved_labels):
+        if self._closed or not (always or source.has_changes or self._unsaved_seen or self._unsaved_labels):
             return
         state = source.state
         changed = SourceState(

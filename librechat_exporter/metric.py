@@ -61,6 +61,7 @@ class LabelGuard:
         self._admitted: dict[str, set[str]] = {}
         self._dropped: dict[str, set[int]] = {}
         self._unsaved: list[tuple[str, str]] = []
+        self._series: dict[Series, Series] = {}
         for label, value in known:
             self._admitted.setdefault(label, set()).add(value)
 
@@ -78,6 +79,12 @@ class LabelGuard:
             if len(dropped) < _DISTINCT_DROPPED_REMEMBERED:
                 dropped.add(hash(value))
             return OTHER
+
+    def series(self, metric: Metric, values: LabelValues) -> Series:
+        """The series that these values are counted under. Equal ones are one object: thousands of cells hold them."""
+        labels = tuple(self.admit(label, value) for label, value in zip(metric.labels, values, strict=True))
+        series = (metric.name, labels)
+        return self._series.setdefault(series, series)
 
     def dropped(self) -> dict[LabelValues, float]:
         """Distinct values seen since the start that count under `other`, by label."""
@@ -100,8 +107,7 @@ class Samples(dict[Series, float]):
         self._guard = guard
 
     def add(self, metric: Metric, amount: float, *values: str) -> None:
-        labels = tuple(self._guard.admit(label, value) for label, value in zip(metric.labels, values, strict=True))
-        series = (metric.name, labels)
+        series = self._guard.series(metric, values)
         self[series] = self.get(series, 0) + amount
 
     def family(self, metric: Metric) -> Family:

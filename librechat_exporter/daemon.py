@@ -40,7 +40,7 @@ def connect(settings: Settings) -> LibreChat:
     if settings.mongo_read_preference is not None:
         options["readPreference"] = settings.mongo_read_preference
     client: pymongo.MongoClient[Document] = pymongo.MongoClient(
-        uri, appname=f"librechat-exporter/{__version__}", tz_aware=True, **options
+        uri, appname=f"librechat-exporter/{__version__}", tz_aware=True, connect=False, **options
     )
     return LibreChat(client, settings.mongodb_database, settings.tenant_id)
 
@@ -105,7 +105,10 @@ class Daemon:
         log.info("librechat-exporter %s serves on %s", __version__, self.settings.listen_address)
         self._stop.wait()
         log.info("Stopping")
-        self._server.stop()
+        self.runner.stop()
+        stopping = threading.Thread(target=self._server.stop, name="stop", daemon=True)
+        stopping.start()
+        stopping.join(_SHUTDOWN_SECONDS)
         self.ledger.close()
         log.info("Stopped")
 

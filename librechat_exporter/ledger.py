@@ -49,7 +49,9 @@ _PIECES = 8
 _SIDE_BY_SIDE = 2
 _PROGRESS_LOG_SECONDS = 10.0
 _LEAST_PAUSE, _MOST_PAUSE = 1.0, 15.0
-_BEGINNING = ObjectId("0" * 24)
+# Documents that fit well into one answer of the server, which is 16 MB at most.
+_READ_AT_ONCE = 20_000
+_BEGINNING, _END = ObjectId("0" * 24), ObjectId("f" * 24)
 
 
 class Fold(ABC):
@@ -64,9 +66,18 @@ class Fold(ABC):
 
     @abstractmethod
     def fold_open(
-        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard, cells: Mapping[ObjectId, Cell]
+        self,
+        librechat: LibreChat,
+        match: Document,
+        now: datetime,
+        guard: LabelGuard,
+        cells: Mapping[ObjectId, Cell],
+        limit: int,
     ) -> tuple[dict[ObjectId, Cell], Seen]:
-        """Each matching document by itself. cells: what earlier folds of open documents found."""
+        """Each matching document by itself, but only the first `limit` by `_id`.
+
+        cells: what earlier folds of open documents found.
+        """
 
     @abstractmethod
     def fold_history(
@@ -95,6 +106,7 @@ class _Source:
         self.history_folded.clear()
         self.fresh = float("-inf")
         self.read_until: datetime | None = None
+        self.newest: ObjectId | None = None
         self.first: ObjectId | None = None
         self.logged = time.monotonic()
         self.chunk = _CHUNK_DOCUMENTS[1]
@@ -213,6 +225,19 @@ class Ledger:
                 self._seen_sorted = sorted(self._seen.values())
             return len(self._seen_sorted) - bisect.bisect_left(self._seen_sorted, since.timestamp())
 
+    def keep(self, name: str, value: str) -> None:
+        """Keeps a text across restarts, as long as the database is the same. If that fails, it is not kept."""
+        with self._lock:
+            try:
+                self._state.keep(name, value)
+            except sqlite3.Error as error:
+                log.debug("%s could not be kept: %s", name, describe(error))
+
+    def kept(self, name: str) -> str | None:
+        """What was kept under this name."""
+        with self._lock:
+            return self._state.kept(name)
+
     @property
     def persistent(self) -> bool:
         """Whether all that was shown is on disk."""
@@ -220,8 +245,7 @@ class Ledger:
 
     def progress(self) -> dict[str, float]:
         """The share of history that is folded, by collection."""
-        with self._lock:
-            return {collection: source.progress() for collection, source in self._sources.items()}
+        return {collection: source.progress() for collection, source in self._sources.items()}
 
     # The background.
 
@@ -311,34 +335,55 @@ class Ledger:
 
     def _plan(self, source: _Source, now: datetime) -> None:
         """Decides what is history. A gap longer than the open minutes is, so that no scrape has to read it."""
-        opening = ObjectId.from_datetime(now - self._open)
-        state = source.state
+        limit = now - self._open
         with self._lock:
-            if not source.is_planned:
-                state.open_from = opening
-                source.is_planned = True
-            elif state.folded == state.open_from:
-                if opening.generation_time - state.folded.generation_time > self._open:
-                    state.open_from = opening
+            state = source.state
+            settled = source.is_planned and state.folded == state.open_from
+            read_until = source.read_until or state.folded.generation_time
+            is_gap = settled and min(limit - state.folded.generation_time, limit - read_until) > self._open
+            if settled and not is_gap:
+                source.history_folded.set()
+        if is_gap or not source.is_planned:
+            newest = self._librechat.newest_id(source.fold.collection)
+            with self._lock:
+                if source.state is state and state.folded == state.open_from:
+                    state.open_from = self._opening(state.open_from, now, newest)
+                    source.is_planned = True
                     source.history_folded.clear()
-                else:
-                    source.history_folded.set()
         if not source.history_folded.is_set():
             source.history_wanted.set()
 
+    def _opening(self, before: ObjectId, now: datetime, newest: ObjectId | None) -> ObjectId:
+        """Where the open documents begin. Not after the newest: a clock that is ahead must not seal what is to come."""
+        if newest is None:
+            return before
+        after_newest = ObjectId((int.from_bytes(newest.binary) + 1).to_bytes(12)) if newest != _END else newest
+        return max(before, min(ObjectId.from_datetime(now - self._open), after_newest))
+
     def _fold_open(self, source: _Source, now: datetime) -> None:
         state = source.state
-        match: Document = {"_id": {"$gte": state.open_from}}
-        if source.read_until is not None:
-            match |= changed_since(source.read_until - CLOCK_DIFFERENCE)
-        found, seen = source.fold.fold_open(self._librechat, match, now, self.guard, state.cells)
-        source.read_until = now
+        if source.read_until is not None and now < source.read_until - CLOCK_DIFFERENCE:
+            log.warning("MongoDB's clock went back by %.0f s", (source.read_until - now).total_seconds())
+        changed = changed_since(source.read_until - CLOCK_DIFFERENCE) if source.read_until is not None else {}
+        found: dict[ObjectId, Cell] = {}
+        seen: Seen = {}
+        start = state.open_from
+        while True:
+            match = {"_id": {"$gte": start}} | changed
+            some, users = source.fold.fold_open(self._librechat, match, now, self.guard, state.cells, _READ_AT_ONCE)
+            found |= some
+            seen |= {user: max(moment, seen.get(user, 0)) for user, moment in users.items()}
+            if len(some) < _READ_AT_ONCE:
+                break
+            start = max(some)
         with self._lock:
             self._see(seen)
             for document, cell in found.items():
                 source.raise_cell(document, cell)
+            source.newest = max(filter(None, (source.newest, *found)), default=None)
+            source.read_until = now
             if source.history_folded.is_set():
-                opening = max(state.open_from, ObjectId.from_datetime(now - self._open))
+                opening = self._opening(state.open_from, now, source.newest)
                 state.folded = state.open_from = opening
                 source.drop_cells(opening)
             self._save(source)
@@ -347,6 +392,8 @@ class Ledger:
         """The next chunk of a source's history. The one after it is larger or smaller, as this one took long or not."""
         least, _, most = _CHUNK_DOCUMENTS
         with source.folding:
+            if source.history_folded.is_set() or not source.is_planned:  # another database has come meanwhile
+                return
             started = time.monotonic()
             try:
                 with pymongo.timeout(_CHUNK_DEADLINE):
@@ -385,7 +432,7 @@ class Ledger:
         seen_open: Seen = {}
         if known:
             match = {"_id": {"$in": known}}
-            grown, seen_open = fold.fold_open(self._librechat, match, now, self.guard, state.cells)
+            grown, seen_open = fold.fold_open(self._librechat, match, now, self.guard, state.cells, len(known))
         with self._lock:
             self._see(seen_open)
             for samples, seen in folded:
@@ -460,6 +507,8 @@ class Ledger:
 
     def _check_identity(self, *, again: bool = False) -> None:
         """Binds the state to the database; another database starts afresh. Raises PyMongoError."""
+        if self._identity_checked and not again:
+            return
         with self._identity_lock:
             if not self._identity_checked or again:
                 self._bind(self._librechat.identity())
@@ -488,6 +537,8 @@ class Ledger:
             with self._lock:
                 self._state.forget_all()
                 self._state.bind(binding)
+                self.guard.forget()
+                self._unsaved_labels.clear()
                 self._seen.clear()
                 self._seen_sorted = None
                 self._unsaved_seen.clear()

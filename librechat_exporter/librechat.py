@@ -24,6 +24,8 @@ UNKNOWN = "unknown"
 RATINGS = ("thumbsUp", "thumbsDown")
 MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
 _LOOK_UP_AT_ONCE = 500
+_LONGEST_TEXT = 65_536  # bytes; what a label holds of it is less
+_LONGEST_ID = 200  # bytes; LibreChat's ids are UUIDs and ObjectIds
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The indexes of LibreChat's schema that the queries here lean on: collection, leading field.
@@ -42,12 +44,14 @@ def _is_null(field: str) -> Expression:
     return {"$eq": [{"$ifNull": [field, None]}, None]}
 
 
-def _text(field: str) -> Expression:
-    """The field if it is a string with something in it, cut to what a label may hold, else null."""
-    short = when(
-        {"$lte": [{"$strLenBytes": field}, MAX_LABEL_LENGTH]}, field, {"$substrCP": [field, 0, MAX_LABEL_LENGTH]}
-    )
-    return when({"$and": [has_type(field, "string"), {"$ne": [field, ""]}]}, short, None)
+def _text(field: str, most_bytes: int = _LONGEST_TEXT) -> Expression:
+    """The field if it is a string with something in it and not absurdly long, else null.
+
+    It is not cut here: the server's operators that cut fail on a string that is not valid UTF-8.
+    """
+    length = {"$strLenBytes": field}
+    fits = {"$and": [{"$gt": [length, 0]}, {"$lte": [length, most_bytes]}]}
+    return when(has_type(field, "string"), when(fits, field, None), None)
 
 
 # A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
@@ -73,9 +77,10 @@ FAILED = {
 }
 
 # The message's model, in an array if it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the
-# two comparisons are a test for the prefix "agent_" that no type of value can break.
+# two comparisons are a test for the prefix "agent_".
 _IS_AGENT = {
     "$and": [
+        has_type("$model", "string"),
         {"$gte": ["$model", "agent_"]},
         {"$lt": ["$model", "agent`"]},
         {"$in": [{"$ifNull": ["$endpoint", None]}, ["agents", None]]},
@@ -83,7 +88,7 @@ _IS_AGENT = {
 }
 MODEL = when(_IS_AGENT, [_text("$model")], _text("$model"))
 
-CONVERSATION = _text("$conversationId")
+CONVERSATION = _text("$conversationId", _LONGEST_ID)
 
 RATING = "$feedback.rating"
 TAG = when(has_type("$feedback.tag", "string"), _text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
@@ -95,13 +100,6 @@ def is_between(field: str, start: datetime, end: datetime) -> Expression:
     return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
 
 
-def _user_id(value: object) -> str | None:
-    """LibreChat writes a string in messages, an ObjectId in other collections."""
-    if isinstance(value, str):
-        return value or None
-    return str(value) if isinstance(value, ObjectId) else None
-
-
 def _usable_tokens(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
 
@@ -111,8 +109,10 @@ Model = str | tuple[str] | None
 
 
 def model_of(value: str | list[str] | None) -> Model:
-    """What the server made of MODEL."""
-    return (value[0],) if isinstance(value, list) else value
+    """What the server made of MODEL, cut to what a label may hold."""
+    if isinstance(value, list):
+        return (value[0],)
+    return value[:MAX_LABEL_LENGTH] if value is not None else None
 
 
 # What links an answer to its question: the user's id and the question's messageId.
@@ -122,7 +122,7 @@ Link = tuple[str | None, str]
 class Messages:
     """Messages that share who wrote them, whether they failed, and the model. Its lists have an entry for each.
 
-    links: a user's message by its own id, an answer by its parent's; None where that is no string.
+    links: a user's message by its own id, an answer by its parent's; None where that is no id.
     tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
     created: createdAt as a Unix time; 0 if it is not within the time asked for.
     """
@@ -131,9 +131,10 @@ class Messages:
         self.by_user: bool = row["_id"]["users"]
         self.failed: bool = row["_id"]["failed"]
         self.model = model_of(row["_id"]["model"])
-        self.users = [_user_id(user) for user in row["user"]]
+        # LibreChat writes a string in messages, an ObjectId in other collections.
+        self.users = [str(user) if user is not None else None for user in row["user"]]
         self.links: list[Link | None] = [
-            (user, link) if isinstance(link, str) else None for user, link in zip(self.users, row["link"], strict=True)
+            (user, link) if link is not None else None for user, link in zip(self.users, row["link"], strict=True)
         ]
         usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
         self.tokens: list[float] = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
@@ -188,6 +189,11 @@ class LibreChat:
         with ids.sort("_id", 1).skip(skip).limit(1) as cursor:
             return next((document["_id"] for document in cursor), None)
 
+    def newest_id(self, collection: str) -> ObjectId | None:
+        """The collection's greatest ObjectId, None if it has none."""
+        newest = self._database[collection].find_one({"_id": {"$type": "objectId"}}, {"_id": 1}, sort=[("_id", -1)])
+        return newest["_id"] if newest is not None else None
+
     def has_foreign_ids(self, collection: str) -> bool:
         """Whether the collection holds documents whose `_id` is not an ObjectId. They sort at the ends of the index."""
         for direction in (1, -1):
@@ -223,22 +229,33 @@ class LibreChat:
         return missing
 
     def messages(
-        self, match: Document, since: datetime, until: datetime, *, ids: bool = False, conversations: bool = False
+        self,
+        match: Document,
+        since: datetime,
+        until: datetime,
+        *,
+        first: int | None = None,
+        conversations: bool = False,
     ) -> list[Messages]:
-        """The matching messages, by what they share. since and until bound `created`."""
+        """The matching messages, by what they share.
+
+        since and until bound `created`. first: only so many, by `_id`, and with their ids.
+        """
         each = {
-            "user": {"$ifNull": ["$user", None]},
-            "link": {"$ifNull": [when(IS_USERS, "$messageId", "$parentMessageId"), None]},
+            "user": when(has_type("$user", "objectId"), "$user", _text("$user", _LONGEST_ID)),
+            "link": when(IS_USERS, _text("$messageId", _LONGEST_ID), _text("$parentMessageId", _LONGEST_ID)),
             "tokens": {"$ifNull": ["$tokenCount", None]},
             "created": when(is_between("$createdAt", since, until), {"$toLong": "$createdAt"}, 0),
         }
-        if ids:
+        stages: list[Document] = []
+        if first is not None:
             each["id"] = "$_id"
+            stages = [{"$sort": {"_id": 1}}, {"$limit": first}]
         if conversations:
             each["conversation"] = CONVERSATION
         shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
         group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
-        return [Messages(row) for row in self.aggregate("messages", match, {"$group": group})]
+        return [Messages(row) for row in self.aggregate("messages", match, *stages, {"$group": group})]
 
     def prompt_tokens(self, links: Iterable[Link]) -> dict[Link, float]:
         """The tokens of the users' messages with these links; of several, the most. Those not found are left out."""
@@ -256,8 +273,8 @@ class LibreChat:
         agents = [model[0] for model in distinct if isinstance(model, tuple)]
         if agents:
             rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "model": _text("$model")}})
-            named = {row["id"]: row["model"] for row in rows}
-            labels |= {(agent,): named.get(agent) or UNKNOWN for agent in agents}
+            named = {row["id"]: row["model"] for row in rows if isinstance(row["id"], str)}
+            labels |= {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
         return labels
 
 
@@ -277,4 +294,4 @@ def add_prompts(prompts: dict[Link, float], messages: Iterable[Messages]) -> Non
 
 def window(end: datetime, length: timedelta) -> Document:
     """Matches documents created within the window that ends at `end`; those without a date or of the future are out."""
-    return {"createdAt": {"$gt": end - length, "$lte": end}}
+    return {"createdAt": {"$gt": end - length, "$lte": end, "$not": {"$type": "array"}}}

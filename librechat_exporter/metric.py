@@ -92,6 +92,14 @@ class LabelGuard:
             labels = self._admitted.keys() | self._dropped.keys()
             return {(label,): float(len(self._dropped.get(label, ()))) for label in labels}
 
+    def forget(self) -> None:
+        """Back to the beginning, when nothing admitted stands in any series any more."""
+        with self._lock:
+            for admitted in self._admitted.values():
+                admitted.clear()
+            self._dropped.clear()
+            self._unsaved.clear()
+
     def take_unsaved(self) -> list[tuple[str, str]]:
         """The (label, value) pairs admitted since the last call."""
         with self._lock:

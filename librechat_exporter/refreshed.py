@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import pymongo
 
-from librechat_exporter.faults import reason
+from librechat_exporter.faults import FaultLog
 
 T = TypeVar("T")
 
@@ -18,19 +18,29 @@ SHARE = 1 / 20
 AT_ONCE_SECONDS = 0.02
 # A value that cannot be read anew is served until it is this many intervals old.
 KEPT_INTERVALS = 3
-_READ_DEADLINE = 300.0
+_READ_DEADLINE = 120.0
 
 
 class Refreshed(Generic[T]):
     """Holds what was read last. Safe for use from several threads; at most one reading is under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._faults = FaultLog()
         self._lock = threading.Lock()
         self._reading: threading.Thread | None = None
         self._held: list[T] = []
         self._error: Exception | None = None
         self._read_at = self._tried_at = float("-inf")
         self._took = 0.0
+        self._pause = 0.0
+
+    def restore(self, value: T, age: float, took: float) -> None:
+        """Takes over what a former process read so many seconds ago, and how long that took it."""
+        with self._lock:
+            self._held = [value]
+            self._read_at = self._tried_at = time.monotonic() - age
+            self._took = took
 
     @property
     def age(self) -> float:
@@ -50,9 +60,14 @@ class Refreshed(Generic[T]):
         """
         with self._lock:
             interval = self.interval
-            if self._reading is None and time.monotonic() - self._tried_at >= interval:
-                self._reading = threading.Thread(target=self._refresh, args=(read,), name="refresh", daemon=True)
-                self._reading.start()
+            if self._reading is None and time.monotonic() - self._tried_at >= max(interval, self._pause):
+                thread = threading.Thread(target=self._refresh, args=(read,), name="refresh", daemon=True)
+                self._reading = thread  # before it starts: it takes itself away when it is done
+                try:
+                    thread.start()
+                except RuntimeError:
+                    self._reading = None
+                    raise
             reading = self._reading
             must_wait = interval == 0 or not self._is_young()
         if reading is not None and must_wait:
@@ -73,14 +88,17 @@ class Refreshed(Generic[T]):
             with pymongo.timeout(_READ_DEADLINE):
                 value = read()
         except Exception as error:  # noqa: BLE001
+            self._faults.failed(f"Reading {self._name}", error)
             with self._lock:
                 self._error = error
-                if reason(error) == "timeout":
-                    self._took = time.monotonic() - started
+                took = time.monotonic() - started
+                self._pause = took if took > AT_ONCE_SECONDS else 0.0
         else:
+            self._faults.succeeded(f"Reading {self._name}")
             with self._lock:
                 self._held = [value]
                 self._error = None
+                self._pause = 0.0
                 self._read_at = started
                 self._took = time.monotonic() - started
         with self._lock:

@@ -125,6 +125,7 @@ class Runner(PrometheusCollector):
         self._family_names = {metric.family().name for metric in self._enabled}
         self._lock = threading.Lock()
         self._current: _Run | None = None
+        self._stopping = False
         self._faults = FaultLog()
         self._failures: dict[LabelValues, float] = {
             (collector.name, why): 0 for collector in self._collectors for why in REASONS
@@ -144,22 +145,31 @@ class Runner(PrometheusCollector):
         while True:
             with self._lock:
                 run = self._current
-                joined = run is not None
-                if run is None:
-                    run = self._current = _Run(deadline - GRACE_SECONDS)
+                joined = run is not None and time.monotonic() < run.deadline
+                if run is None or not joined:
+                    run = _Run(deadline - GRACE_SECONDS)
                     _start(self._execute, run)
+                    self._current = run
             run.done.wait(max(0.0, deadline - time.monotonic()))
             with self._lock:
                 outcomes = dict(run.outcomes)
             # What another scrape began may have failed for want of time that this one still has.
             complete = all(outcome.error is None for outcome in outcomes.values())
-            if not joined or (run.done.is_set() and complete) or time.monotonic() >= deadline:
+            ended = self._stopping or time.monotonic() >= deadline
+            if not joined or ended or (run.done.is_set() and complete):
                 break
         late = Outcome((), time.monotonic() - run.started, TimeoutError("it was not done at the scrape's deadline"))
-        self.last = {collector.name: outcomes.get(collector.name, late) for collector in self._collectors}
-        self.up = run.up
-        families = [family for outcome in self.last.values() for family in outcome.families]
-        return [*families, *self._about_itself(run)]
+        outcomes = {collector.name: outcomes.get(collector.name, late) for collector in self._collectors}
+        self.last, self.up = outcomes, run.up
+        families = [family for outcome in outcomes.values() for family in outcome.families]
+        return [*families, *self._about_itself(run.up, outcomes)]
+
+    def stop(self) -> None:
+        """Ends the waiting of all scrapes; they are answered with what there is."""
+        with self._lock:
+            self._stopping = True
+            if self._current is not None:
+                self._current.done.set()
 
     def _execute(self, run: _Run) -> None:
         """Asks MongoDB for its time, and if it answers, lets all collectors work at once."""
@@ -205,8 +215,7 @@ class Runner(PrometheusCollector):
         elif log:
             self._faults.succeeded(f"Collector {collector.name}")
 
-    def _about_itself(self, run: _Run) -> Iterator[Family]:
-        outcomes = self.last
+    def _about_itself(self, up: bool, outcomes: Mapping[str, Outcome]) -> Iterator[Family]:
         ages: dict[LabelValues, float] = {
             (collector.name,): age
             for collector in self._collectors
@@ -214,7 +223,7 @@ class Runner(PrometheusCollector):
         }
         with self._lock:
             failures = dict(self._failures)
-        yield UP.family({(): run.up})
+        yield UP.family({(): up})
         yield BUILD_INFO.family({(__version__, platform.python_version()): 1})
         yield SUCCESS.family({(name,): outcome.error is None for name, outcome in outcomes.items()})
         yield DURATION.family({(name,): outcome.seconds for name, outcome in outcomes.items()})

@@ -118,8 +118,8 @@ class Settings(BaseSettings):
     def _check_uri(cls, value: SecretStr) -> SecretStr:
         uri = value.get_secret_value()
         try:
-            if not uri.startswith("mongodb+srv://"):  # such a name would be looked up in the DNS
-                parse_uri(uri, warn=False)
+            # The parser would look a mongodb+srv name up in the DNS.
+            parse_uri(uri.replace("mongodb+srv://", "mongodb://", 1), warn=False)
         except (PyMongoError, ValueError):
             # The parser's own message may quote the password.
             raise ValueError(

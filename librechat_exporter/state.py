@@ -22,9 +22,10 @@ CREATE TABLE IF NOT EXISTS series (
     source TEXT, metric TEXT, labels TEXT, value NUMERIC, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (user TEXT PRIMARY KEY, time REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
 """
-_TABLES = ("binding", "source", "series", "open", "seen", "label")
+_TABLES = ("binding", "source", "series", "open", "seen", "kept", "label")
 
 
 class StateInUseError(Exception):
@@ -185,6 +186,15 @@ class State:
     def bind(self, binding: dict[str, str | None]) -> None:
         with self._connection as connection:
             connection.executemany("INSERT OR REPLACE INTO binding VALUES (?, ?)", binding.items())
+
+    def keep(self, name: str, value: str) -> None:
+        """Keeps a text across restarts, for kept()."""
+        with self._connection as connection:
+            connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+
+    def kept(self, name: str) -> str | None:
+        row = self._connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return row[0] if row is not None else None
 
     def forget_seen(self, before: float) -> None:
         with self._connection as connection:

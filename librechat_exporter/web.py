@@ -77,7 +77,7 @@ class Application:
             return _text("503 Service Unavailable", f"{SCRAPES_AT_ONCE} scrapes are waiting already.\n")
         deadline = deadline_of_request.set(time.monotonic() + self._timeout(environ))
         try:
-            encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+            encode, content_type = _encoder(environ.get("HTTP_ACCEPT", ""))
             body = encode(self._registry)
         finally:
             deadline_of_request.reset(deadline)
@@ -140,6 +140,13 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        return choose_encoder("")
 
 
 def _text(status: str, text: str) -> tuple[str, list[tuple[str, str]], bytes]:

@@ -47,11 +47,14 @@ def text(value: Any) -> str | None:
     return value[:200] if isinstance(value, str) and value else None
 
 
+def identifier(value: Any) -> str | None:
+    """Of LibreChat's ids, none is longer than a UUID."""
+    return value if isinstance(value, str) and 0 < len(value.encode()) <= 200 else None
+
+
 def user(message: Document) -> str | None:
     value = message.get("user")
-    if isinstance(value, ObjectId):
-        return str(value)
-    return value if isinstance(value, str) and value else None
+    return str(value) if isinstance(value, ObjectId) else identifier(value)
 
 
 def model(message: Document, agents: Iterable[Document]) -> str:
@@ -72,8 +75,8 @@ def created_within(message: Document, start: datetime, end: datetime, field: str
 
 
 def prompt(answer: Document, messages: Iterable[Document]) -> float:
-    parent = answer.get("parentMessageId")
-    if not isinstance(parent, str):
+    parent = identifier(answer.get("parentMessageId"))
+    if parent is None:
         return 0
     found = [
         tokens(message)
@@ -137,7 +140,7 @@ class Oracle:
         start = self.now - FIVE_MINUTES
         recent = [message for message in self.messages if created_within(message, start, self.now)]
         users = {user(message) for message in recent} - {None}
-        conversations = {text(message.get("conversationId")) for message in recent} - {None}
+        conversations = {identifier(message.get("conversationId")) for message in recent} - {None}
         self._add("librechat_active_users", len(users))
         self._add("librechat_active_conversations", len(conversations))
         for name in ("messages", "error_messages", "input_tokens", "output_tokens"):

@@ -88,7 +88,8 @@ def test_folds_of_disjoint_ranges_add_up(
     above, seen_above = fold({"_id": {"$gte": cut}})
     assert {s: below.get(s, 0) + above.get(s, 0) for s in below | above} == pytest.approx(dict(whole))
     assert {u: max(seen_below.get(u, 0), seen_above.get(u, 0)) for u in seen_below | seen_above} == seen
-    cells, seen_open = MESSAGES_FOLD.fold_open(librechat, {"_id": {"$gte": ObjectId("0" * 24)}}, NOW, guard, {})
+    everything = {"_id": {"$gte": ObjectId("0" * 24)}}
+    cells, seen_open = MESSAGES_FOLD.fold_open(librechat, everything, NOW, guard, {}, 1000)
     each: dict[Any, float] = {}
     for cell in cells.values():
         for series, amount in cell.samples.items():
@@ -499,3 +500,59 @@ def test_labels_beyond_the_limit_are_other_also_after_a_restart(
 
 def test_utc_now_is_the_servers(client: pymongo.MongoClient[Document], database: Database[Document]) -> None:
     assert abs(LibreChat(client, database.name, None).now() - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Document], exporter: MakeExporter) -> None:
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1))
+    assert one.scrape()[MESSAGES] == 1
+    one.daemon.librechat.now = lambda: NOW + timedelta(hours=1)  # type: ignore[method-assign]
+    one.scrape()
+    one.daemon.librechat.now = lambda: NOW + timedelta(seconds=5)  # type: ignore[method-assign]
+    one.scrape()
+    database["messages"].insert_many([message(NOW + timedelta(seconds=n), 10 + n) for n in range(5)])
+    assert one.scrape()[MESSAGES] == 6
+
+
+def test_another_database_in_the_middle_of_history(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 8, 8))
+    old = NOW - timedelta(days=1)
+    database["messages"].insert_many([message(old - timedelta(seconds=n), n) for n in range(400)])
+    database["spare"].insert_many([message(old - timedelta(seconds=n), n) for n in range(30)])
+    one = exporter(NOW)
+    assert MESSAGES not in one.scrape(timeout=0.25)
+    database["spare"].rename("messages", dropTarget=True)
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 30
+
+
+def test_more_open_documents_than_one_answer_of_the_server_holds(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger._READ_AT_ONCE", 7)
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW - timedelta(seconds=n), n) for n in range(100)])
+    assert one.scrape()[MESSAGES] == 100
+    database["messages"].insert_many([message(NOW, 200 + n, parentMessageId="x" * 3_000_000) for n in range(6)])
+    values = one.scrape()
+    assert values[MESSAGES] == 106
+    assert values["librechat_messages_5m", ()] == 106
+
+
+def test_after_another_database_labels_begin_anew(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n, model=f"old-{n}") for n in range(4)])
+    one = exporter(NOW, max_label_values=4)
+    one.scrape()
+    database["messages"].drop()
+    database["messages"].insert_many([message(NOW, n, model=f"new-{n}") for n in range(4)])
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    one.close()
+    again = exporter(NOW, max_label_values=4).scrape()
+    for shown in (values, again):
+        per_model = {
+            labels[0][1]: v for (name, labels), v in shown.items() if name == "librechat_messages_per_model_total"
+        }
+        assert per_model == {f"new-{n}": 1 for n in range(4)}

@@ -13,10 +13,10 @@ from librechat_exporter.simulator import Simulator
 from tests.conftest import Document, MakeExporter
 
 # What MongoDB 4.4 and Amazon DocumentDB 5 both have, of what is used here.
-STAGES = {"$match", "$group", "$project", "$count", "$limit"}
+STAGES = {"$match", "$group", "$project", "$count", "$limit", "$sort"}
 OPERATORS = {
     *("$and", "$or", "$not", "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin"),
-    *("$cond", "$ifNull", "$type", "$isArray", "$toLong", "$strLenBytes", "$substrCP"),
+    *("$cond", "$ifNull", "$type", "$isArray", "$toLong", "$strLenBytes"),
     *("$sum", "$push"),
 }
 

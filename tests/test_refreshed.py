@@ -28,7 +28,7 @@ def soon() -> float:
 
 def test_what_is_quick_is_read_each_time_and_its_failure_is_raised() -> None:
     source = Source()
-    value: Refreshed[int] = Refreshed()
+    value: Refreshed[int] = Refreshed("numbers")
     assert [value.get(source.read, soon()) for _ in range(3)] == [1, 2, 3]
     source.error = ConnectionError("away")
     with pytest.raises(ConnectionError):
@@ -40,7 +40,7 @@ def test_what_is_quick_is_read_each_time_and_its_failure_is_raised() -> None:
 def test_what_is_slow_is_read_in_the_background_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refreshed, "INTERVAL_SECONDS", 0.3)
     source = Source(seconds=0.05)
-    value: Refreshed[int] = Refreshed()
+    value: Refreshed[int] = Refreshed("numbers")
     with pytest.raises(TimeoutError, match="first reading"):
         value.get(source.read, time.monotonic() + 0.01)
     assert value.get(source.read, soon()) == 1
@@ -59,7 +59,7 @@ def test_a_slow_value_that_fails_is_served_until_it_is_too_old(monkeypatch: pyte
     monkeypatch.setattr(refreshed, "INTERVAL_SECONDS", 0.1)
     monkeypatch.setattr(refreshed, "SHARE", 1)
     source = Source(seconds=0.05)
-    value: Refreshed[int] = Refreshed()
+    value: Refreshed[int] = Refreshed("numbers")
     assert value.get(source.read, soon()) == 1
     source.error = ConnectionError("away")
     time.sleep(0.15)
@@ -70,3 +70,18 @@ def test_a_slow_value_that_fails_is_served_until_it_is_too_old(monkeypatch: pyte
     source.error = None
     time.sleep(0.1)
     assert value.get(source.read, soon()) == 2
+
+
+def test_what_a_former_process_read_serves_until_it_is_read_anew() -> None:
+    source = Source()
+    value: Refreshed[int] = Refreshed("numbers")
+    value.restore(100, age=50, took=1)
+    assert value.get(source.read, soon()) == 100
+    assert value.age == pytest.approx(50, abs=1)
+    value.restore(100, age=61, took=1)
+    assert value.get(source.read, soon()) == 100
+    time.sleep(0.1)
+    assert value.get(source.read, soon()) == 2, "the first was read meanwhile, and was quick"
+    old: Refreshed[int] = Refreshed("numbers")
+    old.restore(100, age=1000, took=1)
+    assert old.get(source.read, soon()) == 3

@@ -48,7 +48,13 @@ def test_environment_wins_over_the_file_and_empty_is_unset(monkeypatch: pytest.M
 
 
 BAD = {
-    "MONGODB_URI": ["localhost:27017", "mongodb://user:p@ss:word@host", "mongodb://host:notaport/", "http://host/"],
+    "MONGODB_URI": [
+        "localhost:27017",
+        "mongodb://user:p@ss:word@host",
+        "mongodb://host:notaport/",
+        "http://host/",
+        "mongodb+srv://a:p@ss:word@host",
+    ],
     "LISTEN_ADDRESS": ["8000", "0.0.0.0", "0.0.0.0:99999", "::1:8000", "host:port"],
     "METRICS_TIMEZONE": ["Berlin", "../../etc/passwd", "/etc/passwd"],
     "LEDGER_OPEN_MINUTES": ["0", "ten", "100000"],

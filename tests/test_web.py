@@ -26,6 +26,7 @@ def test_pages(process: MakeProcess, database: Database[Document]) -> None:
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert b"librechat_messages_total 1.0\n" in body
     assert one.get("/", {"Accept": "*/*"})[2].startswith(b"# HELP")
+    assert one.get("/", {"Accept": "application/openmetrics-text;version=abc"})[0] == 200
 
     status, headers, body = one.get("/metrics", {"Accept": PROMETHEUS})
     assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")

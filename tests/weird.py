@@ -84,20 +84,19 @@ _models = st.sampled_from(
     ["gpt-4o", "claude", "agent_known", "agent_gone", "agent_odd", "agentless", "agent", "agent`", "\0x"]
 )
 _feedback = st.fixed_dictionaries(
-    {"rating": _field(st.sampled_from(["thumbsUp", "thumbsDown"]))},
+    {"rating": _field(st.sampled_from(["thumbsUp", "thumbsDown", ["thumbsUp"]]))},
     optional={"tag": _field(st.sampled_from(["inaccurate", "bad_style"])), "text": st.just("private")},
 )
 
 
 def _documents(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    def without_missing(document: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: without_missing(value) if isinstance(value, dict) else value
-            for key, value in document.items()
-            if value is not MISSING
-        }
+    return st.fixed_dictionaries(fields).map(_without_missing)
 
-    return st.fixed_dictionaries(fields).map(without_missing)
+
+def _without_missing(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_missing(inner) for key, inner in value.items() if inner is not MISSING}
+    return [_without_missing(inner) for inner in value] if isinstance(value, list) else value
 
 
 def messages() -> st.SearchStrategy[dict[str, Any]]:
@@ -115,9 +114,9 @@ def messages() -> st.SearchStrategy[dict[str, Any]]:
             "model": _field(_models),
             "endpoint": _field(st.sampled_from(["agents", "openAI"])),
             "tokenCount": _field(_token_counts),
-            "createdAt": _field(moments()),
+            "createdAt": _field(st.one_of(moments(), moments(), st.lists(moments(), max_size=2))),
             "updatedAt": _field(moments()),
-            "feedback": st.one_of(_field(st.just(MISSING)), _feedback),
+            "feedback": st.one_of(_field(st.just(MISSING)), _feedback, st.lists(_feedback, max_size=2)),
         }
     )
 
@@ -140,4 +139,6 @@ def others() -> st.SearchStrategy[dict[str, Any]]:
 AGENTS = [
     {"_id": 1, "id": "agent_known", "model": "gpt-4o-mini"},
     {"_id": 2, "id": "agent_odd", "model": {"not": "a string"}},
+    {"_id": 3, "id": ["agent_gone"], "model": "x"},
+    {"_id": 4, "model": "without an id"},
 ]

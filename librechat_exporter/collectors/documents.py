@@ -36,10 +36,13 @@ class CountFold(Fold):
         now: datetime,
         guard: LabelGuard,
         cells: Mapping[ObjectId, Cell],
+        limit: int,
     ) -> tuple[dict[ObjectId, Cell], Seen]:
-        rows = librechat.aggregate(self.collection, match, {"$project": {"_id": 1}})
+        rows = librechat.aggregate(
+            self.collection, match, {"$sort": {"_id": 1}}, {"$limit": limit}, {"$project": {"_id": 1}}
+        )
         one: dict[Series, float] = {(self.metrics[0].name, ()): 1.0}
-        return {row["_id"]: Cell(dict(one)) for row in rows if row["_id"] not in cells}, {}
+        return {row["_id"]: Cell(one) for row in rows}, {}
 
     def fold_history(
         self,

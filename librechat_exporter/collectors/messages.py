@@ -66,9 +66,15 @@ class MessagesFold(Fold):
     )
 
     def fold_open(
-        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard, cells: Mapping[ObjectId, Cell]
+        self,
+        librechat: LibreChat,
+        match: Document,
+        now: datetime,
+        guard: LabelGuard,
+        cells: Mapping[ObjectId, Cell],
+        limit: int,
     ) -> tuple[dict[ObjectId, Cell], Seen]:
-        groups = librechat.messages(match, now - SEEN_KEPT, now, ids=True)
+        groups = librechat.messages(match, now - SEEN_KEPT, now, first=limit)
         # What an answer was first counted with stays: its question is not looked up again, and an agent that is given
         # another model moves no count.
         fresh = {
@@ -79,16 +85,16 @@ class MessagesFold(Fold):
             if link is not None and (document not in cells or cells[document].prompt is None)
         }
         prompts = prompts_of(librechat, groups, fresh)
-        labels = librechat.model_labels(group.model for group in groups)
+        labels = librechat.model_labels(
+            group.model for group in groups if any(_pinned(cells.get(one), group) is None for one in group.ids)
+        )
         found: dict[ObjectId, Cell] = {}
         for group in groups:
             for document, link, tokens, skipped in zip(
                 group.ids, group.links, group.tokens, group.skipped, strict=True
             ):
                 cell = cells.get(document)
-                label = labels[group.model]
-                if cell is not None and cell.model is not None and cell.model[0] == group.model:
-                    label = cell.model[1]
+                label = _pinned(cell, group) or guard.admit("model", labels[group.model])
                 prompt = None
                 if not group.by_user:
                     known = cell.prompt if cell is not None else None
@@ -106,6 +112,11 @@ class MessagesFold(Fold):
         for group, label, prompt in with_prompts(librechat, groups):
             _add(samples, group, label, len(group.users), sum(group.tokens), prompt, sum(group.skipped))
         return samples, _seen(groups)
+
+
+def _pinned(cell: Cell | None, group: Messages) -> str | None:
+    """The label that a document of this group was first counted under, if it was."""
+    return cell.model[1] if cell is not None and cell.model is not None and cell.model[0] == group.model else None
 
 
 def prompts_of(librechat: LibreChat, groups: list[Messages], wanted: set[Link]) -> dict[Link, float]:

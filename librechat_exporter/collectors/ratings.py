@@ -4,13 +4,27 @@ No index of LibreChat's leads to rated messages, so each reading passes over the
 in the background, and less often the longer it takes; `librechat_exporter_data_age_seconds` says how old it is.
 """
 
+import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
 from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.librechat import IS_RATED, MODEL, RATING, TAG, Document, LibreChat, is_between, model_of, when
+from librechat_exporter.ledger import Ledger
+from librechat_exporter.librechat import (
+    IS_RATED,
+    MODEL,
+    RATING,
+    RATINGS,
+    TAG,
+    Document,
+    LibreChat,
+    is_between,
+    model_of,
+    when,
+)
 from librechat_exporter.metric import Family, LabelValues, Metric, Samples
-from librechat_exporter.refreshed import Refreshed
+from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
 
 WINDOW = timedelta(minutes=5)
 
@@ -81,22 +95,42 @@ class RatingsCollector(Collector):
     )
 
     def __init__(self) -> None:
-        self._rows: Refreshed[list[Document]] = Refreshed()
+        self._rows: Refreshed[list[Document]] = Refreshed(self.name)
+        self._restored = False
 
     def data_age(self) -> float | None:
         return self._rows.age
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        rows = self._rows.get(lambda: read(scrape.librechat), scrape.deadline)
+        if not self._restored:
+            self._restore(scrape.ledger)
+        rows = self._rows.get(lambda: self._read(scrape), scrape.deadline)
         labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:
-            _count(samples, row, labels[model_of(row["_id"]["model"])])
+            if row["_id"]["rating"] in RATINGS:  # a match looks into arrays as well
+                _count(samples, row, labels[model_of(row["_id"]["model"])])
         for metric in self.metrics:
             if metric not in (RATIO, RATIO_PER_MODEL):
                 yield samples.family(metric)
         yield RATIO.family(_percent(samples, THUMBS_UP, THUMBS_DOWN))
         yield RATIO_PER_MODEL.family(_percent(samples, THUMBS_UP_PER_MODEL, THUMBS_DOWN_PER_MODEL))
+
+    def _read(self, scrape: Scrape) -> list[Document]:
+        started = time.time()
+        rows = read(scrape.librechat)
+        took = time.time() - started
+        if took > AT_ONCE_SECONDS:
+            scrape.ledger.keep(self.name, json.dumps([started, took, rows]))
+        return rows
+
+    def _restore(self, ledger: Ledger) -> None:
+        """After a restart, what was read before serves until it is read anew."""
+        self._restored = True
+        kept = ledger.kept(self.name)
+        if kept is not None:
+            started, took, rows = json.loads(kept)
+            self._rows.restore(rows, max(0.0, time.time() - started), took)
 
 
 def _count(samples: Samples, row: Document, model: str) -> None:

@@ -1,0 +1,114 @@
+"""The runner: shared runs, deadlines, isolation, what it tells of itself."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from librechat_exporter import scrape
+from tests.conftest import MakeExporter
+
+UP = ("librechat_up", ())
+ACTIVE = ("librechat_active_users", ())
+
+
+def collector_of(exporter: Any, name: str) -> Any:
+    return next(collector for collector in exporter.daemon.runner._collectors if collector.name == name)
+
+
+def test_overlapping_scrapes_share_one_run(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    one.scrape()
+    recent, runs = collector_of(one, "recent"), []
+
+    def collect(_scrape: Any) -> Any:
+        runs.append(1)
+        time.sleep(0.3)
+        yield from ()
+
+    monkeypatch.setattr(recent, "collect", collect)
+    threads = [threading.Thread(target=one.scrape) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(runs) == 1
+
+
+def test_a_defect_is_isolated_and_its_message_is_not_logged(
+    exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = exporter()
+
+    def collect(_scrape: Any) -> Any:
+        yield from ()
+        raise KeyError("secret of a user")
+
+    monkeypatch.setattr(collector_of(one, "recent"), "collect", collect)
+    for _ in range(3):
+        values = one.scrape()
+        assert values[UP] == 1
+        assert ACTIVE not in values
+        assert values["librechat_messages_total", ()] == 0
+    labels = (("collector", "recent"), ("reason", "internal"))
+    assert values["librechat_exporter_collector_errors_total", labels] == 3
+    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "Collector recent failed (internal): KeyError\n  at " in record.getMessage()
+    assert "secret" not in caplog.text
+
+
+def test_a_late_collector_is_absent_and_the_next_scrape_does_not_wait_for_it(
+    exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = exporter()
+    one.scrape()
+    recent, collect, go = collector_of(one, "recent"), collector_of(one, "recent").collect, threading.Event()
+
+    def slow(given: Any) -> Any:
+        go.wait(10)
+        return collect(given)
+
+    monkeypatch.setattr(recent, "collect", slow)
+    started = time.monotonic()
+    values = one.scrape(timeout=0.5)
+    assert time.monotonic() - started < 0.7
+    assert ACTIVE not in values
+    assert values["librechat_exporter_collector_success", (("collector", "recent"),)] == 0
+    monkeypatch.setattr(recent, "collect", collect)
+    assert one.scrape()[ACTIVE] == 0
+    go.set()
+
+
+def test_a_thread_that_does_not_start_spoils_one_scrape_only(
+    exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = exporter()
+    start = scrape._start
+
+    def fail(*_arguments: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(scrape, "_start", fail)
+    with pytest.raises(RuntimeError):
+        one.scrape()
+    monkeypatch.setattr(scrape, "_start", start)
+    assert one.scrape()[UP] == 1
+
+
+def test_stopping_ends_the_waiting(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    go = threading.Event()
+    monkeypatch.setattr(collector_of(one, "recent"), "collect", lambda _scrape: go.wait(5) or ())
+    threading.Timer(0.3, one.daemon.runner.stop).start()
+    started = time.monotonic()
+    one.scrape(timeout=5)
+    assert time.monotonic() - started < 2
+    go.set()
+
+
+def test_describing_asks_nobody(exporter: MakeExporter) -> None:
+    one = exporter()
+    one.daemon.librechat.close()
+    names = {family.name for family in one.daemon.runner.describe()}
+    assert {"librechat_messages", "librechat_up", "librechat_thumbs_up_total"} <= names

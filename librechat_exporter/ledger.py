@@ -14,8 +14,7 @@ import logging
 import sqlite3
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -26,13 +25,13 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
+from librechat_exporter.fold import Fold, Seen, Source
 from librechat_exporter.librechat import Document, LibreChat, changed_since
-from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric, Samples, Series
+from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric
 from librechat_exporter.state import Cell, SourceState, State
 
 log = logging.getLogger(__name__)
 
-Seen = dict[str, float]
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -44,117 +43,14 @@ CLOCK_DIFFERENCE = timedelta(seconds=60)
 _TICK_DEADLINE = 20.0
 _CHUNK_DEADLINE = 30.0
 _CHUNK_SECONDS = 1.0
-_CHUNK_DOCUMENTS = (100, 8_000, 40_000)  # least, first, most
+_CHUNK_DOCUMENTS = (100, 40_000)  # least, most
 _PIECES = 8
 _SIDE_BY_SIDE = 2
 _PROGRESS_LOG_SECONDS = 10.0
 _LEAST_PAUSE, _MOST_PAUSE = 1.0, 15.0
 # Documents that fit well into one answer of the server, which is 16 MB at most.
 _READ_AT_ONCE = 20_000
-_BEGINNING, _END = ObjectId("0" * 24), ObjectId("f" * 24)
-
-
-class Fold(ABC):
-    """How the documents of one collection are counted.
-
-    version changes whenever the same documents would be counted otherwise; the source then starts afresh.
-    """
-
-    collection: str
-    version: int
-    metrics: tuple[Metric, ...]
-
-    @abstractmethod
-    def fold_open(
-        self,
-        librechat: LibreChat,
-        match: Document,
-        now: datetime,
-        guard: LabelGuard,
-        cells: Mapping[ObjectId, Cell],
-        limit: int,
-    ) -> tuple[dict[ObjectId, Cell], Seen]:
-        """Each matching document by itself, but only the first `limit` by `_id`.
-
-        cells: what earlier folds of open documents found.
-        """
-
-    @abstractmethod
-    def fold_history(
-        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard
-    ) -> tuple[Samples, Seen]:
-        """All matching documents together; the sum of what fold_open gives for each."""
-
-
-class _Source:
-    """One fold at work."""
-
-    def __init__(self, fold: Fold, state: SourceState | None) -> None:
-        self.fold = fold
-        self.folding = threading.Lock()
-        self.history_folded = threading.Event()
-        self.history_wanted = threading.Event()
-        self.changed_totals: set[Series] = set()
-        self.changed_cells: set[ObjectId] = set()
-        self.dropped_cells: set[ObjectId] = set()
-        self.begin(state)
-
-    def begin(self, state: SourceState | None) -> None:
-        """From what is on disk, or afresh."""
-        self.state = state or SourceState(self.fold.version, _BEGINNING, _BEGINNING)
-        self.is_planned = state is not None
-        self.history_folded.clear()
-        self.fresh = float("-inf")
-        self.read_until: datetime | None = None
-        self.newest: ObjectId | None = None
-        self.first: ObjectId | None = None
-        self.logged = time.monotonic()
-        self.chunk = _CHUNK_DOCUMENTS[1]
-        self.changes_saved()
-
-    def changes_saved(self) -> None:
-        self.changed_totals.clear()
-        self.changed_cells.clear()
-        self.dropped_cells.clear()
-
-    @property
-    def has_changes(self) -> bool:
-        return bool(self.changed_totals or self.changed_cells or self.dropped_cells)
-
-    def add(self, series: Series, amount: float) -> None:
-        if amount or series not in self.state.totals:
-            self.state.totals[series] = self.state.totals.get(series, 0) + amount
-            self.changed_totals.add(series)
-
-    def raise_cell(self, document: ObjectId, found: Cell) -> None:
-        """Counts by how much the document exceeds what it was counted as before."""
-        cell = self.state.cells.setdefault(document, Cell())
-        if (cell.model, cell.prompt) != (found.model, found.prompt):
-            cell.model, cell.prompt = found.model, found.prompt
-            self.changed_cells.add(document)
-        for series, amount in found.samples.items():
-            before = cell.samples.get(series, 0)
-            self.add(series, max(0, amount - before))
-            if amount > before:
-                cell.samples[series] = amount
-                self.changed_cells.add(document)
-
-    def drop_cells(self, before: ObjectId) -> None:
-        sealed = [document for document in self.state.cells if document < before]
-        for document in sealed:
-            del self.state.cells[document]
-        self.changed_cells.difference_update(sealed)
-        self.dropped_cells.update(sealed)
-
-    def progress(self) -> float:
-        """How much of the time that history spans is folded, 0 to 1."""
-        if self.history_folded.is_set():
-            return 1.0
-        if self.first is None:
-            return 0.0
-        start = self.first.generation_time
-        span = self.state.open_from.generation_time - start
-        return max(0.0, min(1.0, (self.state.folded.generation_time - start) / span)) if span else 0.0
+END = ObjectId("f" * 24)
 
 
 class Ledger:
@@ -179,13 +75,13 @@ class Ledger:
         self._sources = {fold.collection: self._load(fold) for fold in folds}
         self._threads: list[threading.Thread] = []
 
-    def _load(self, fold: Fold) -> _Source:
+    def _load(self, fold: Fold) -> Source:
         stored = self._state.source(fold.collection)
         if stored is not None and stored.version != fold.version:
             log.warning("%s are counted in a new way: their counters start afresh from what is stored", fold.collection)
             self._state.forget_source(fold.collection)
             stored = None
-        return _Source(fold, stored)
+        return Source(fold, stored)
 
     # What the collectors read.
 
@@ -298,12 +194,12 @@ class Ledger:
                 self.tick()
             self._stop.wait(TICK_SECONDS)
 
-    def _fold_history_forever(self, source: _Source) -> None:
+    def _fold_history_forever(self, source: Source) -> None:
         pause = _LEAST_PAUSE
         while not self._stop.is_set():
             source.history_wanted.wait()
             source.history_wanted.clear()
-            while not source.history_folded.is_set() and not self._stop.is_set():
+            while source.is_planned and not source.history_folded.is_set() and not self._stop.is_set():
                 with self._reported(f"Folding the history of {source.fold.collection}"):
                     self._fold_chunk(source)
                     pause = _LEAST_PAUSE
@@ -325,7 +221,7 @@ class Ledger:
     # Folding. source.folding is held while documents are read, the ledger's lock while they are added.
 
     @contextmanager
-    def _folding(self, source: _Source, deadline: float) -> Iterator[None]:
+    def _folding(self, source: Source, deadline: float) -> Iterator[None]:
         if not source.folding.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError(f"{source.fold.collection} were still being folded")
         try:
@@ -333,7 +229,7 @@ class Ledger:
         finally:
             source.folding.release()
 
-    def _plan(self, source: _Source, now: datetime) -> None:
+    def _plan(self, source: Source, now: datetime) -> None:
         """Decides what is history. A gap longer than the open minutes is, so that no scrape has to read it."""
         limit = now - self._open
         with self._lock:
@@ -357,10 +253,10 @@ class Ledger:
         """Where the open documents begin. Not after the newest: a clock that is ahead must not seal what is to come."""
         if newest is None:
             return before
-        after_newest = ObjectId((int.from_bytes(newest.binary) + 1).to_bytes(12)) if newest != _END else newest
+        after_newest = ObjectId((int.from_bytes(newest.binary) + 1).to_bytes(12)) if newest != END else newest
         return max(before, min(ObjectId.from_datetime(now - self._open), after_newest))
 
-    def _fold_open(self, source: _Source, now: datetime) -> None:
+    def _fold_open(self, source: Source, now: datetime) -> None:
         state = source.state
         if source.read_until is not None and now < source.read_until - CLOCK_DIFFERENCE:
             log.warning("MongoDB's clock went back by %.0f s", (source.read_until - now).total_seconds())
@@ -388,9 +284,9 @@ class Ledger:
                 source.drop_cells(opening)
             self._save(source)
 
-    def _fold_chunk(self, source: _Source) -> None:
+    def _fold_chunk(self, source: Source) -> None:
         """The next chunk of a source's history. The one after it is larger or smaller, as this one took long or not."""
-        least, _, most = _CHUNK_DOCUMENTS
+        least, most = _CHUNK_DOCUMENTS
         with source.folding:
             if source.history_folded.is_set() or not source.is_planned:  # another database has come meanwhile
                 return
@@ -412,7 +308,7 @@ class Ledger:
             source.logged = started
             log.info("History of %s: %.0f %% folded", source.fold.collection, 100 * source.progress())
 
-    def _read_chunk(self, source: _Source) -> None:
+    def _read_chunk(self, source: Source) -> None:
         state, fold = source.state, source.fold
         start, end = state.folded, state.open_from
         if source.first is None:
@@ -447,7 +343,7 @@ class Ledger:
             if end == state.open_from:
                 source.history_folded.set()
 
-    def _pieces(self, source: _Source, start: ObjectId, end: ObjectId) -> list[Document]:
+    def _pieces(self, source: Source, start: ObjectId, end: ObjectId) -> list[Document]:
         """`_id` ranges that follow each other from start on: a chunk, in pieces that fit into little memory."""
         pieces: list[Document] = []
         while start < end and len(pieces) < _PIECES:
@@ -464,7 +360,7 @@ class Ledger:
                 self._seen[user] = self._unsaved_seen[user] = moment
                 self._seen_sorted = None
 
-    def _save(self, source: _Source, *, always: bool = False) -> None:
+    def _save(self, source: Source, *, always: bool = False) -> None:
         """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
         self._unsaved_labels += self.guard.take_unsaved()
         if self._closed or not (always or source.has_changes or self._unsaved_seen or self._unsaved_labels):

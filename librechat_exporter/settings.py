@@ -60,9 +60,9 @@ class Settings(BaseSettings):
     tenant_id: str | None = Field(default=None, description="Count this tenant's documents alone; unset, all")
     ledger_open_minutes: int = Field(
         default=10,
-        ge=1,
+        ge=2,
         le=1440,
-        description="How long a new message is read again on each scrape, because its answer is still being written",
+        description="How long changes of a new message are still counted, because its answer is being written",
     )
     scrape_timeout: float = Field(
         default=10.0,

@@ -217,7 +217,8 @@ def test_no_interleaving_lowers_a_counter_or_loses_what_was_shown(
 def test_history_in_many_chunks_equals_a_recount(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 16, 24))
+    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 24))
+    monkeypatch.setattr("librechat_exporter.fold.FIRST_CHUNK", 16)
     # Each question's answers follow it, some of them much later: in other pieces and chunks.
     chats = []
     for number in range(0, 400, 4):
@@ -517,7 +518,8 @@ def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Docu
 def test_another_database_in_the_middle_of_history(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 8, 8))
+    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 8))
+    monkeypatch.setattr("librechat_exporter.fold.FIRST_CHUNK", 8)
     old = NOW - timedelta(days=1)
     database["messages"].insert_many([message(old - timedelta(seconds=n), n) for n in range(400)])
     database["spare"].insert_many([message(old - timedelta(seconds=n), n) for n in range(30)])

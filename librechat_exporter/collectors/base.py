@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from librechat_exporter.ledger import Fold, Ledger
+from librechat_exporter.fold import Fold
+from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, Metric, Samples
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
-from librechat_exporter.ledger import Fold, Seen
+from librechat_exporter.fold import Fold, Seen
 from librechat_exporter.librechat import Document, LibreChat
 from librechat_exporter.metric import LabelGuard, Metric, Samples, Series
 from librechat_exporter.state import Cell

@@ -6,7 +6,8 @@ from datetime import datetime
 from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
-from librechat_exporter.ledger import SEEN_KEPT, Fold, Seen
+from librechat_exporter.fold import Fold, Seen
+from librechat_exporter.ledger import SEEN_KEPT
 from librechat_exporter.librechat import Document, LibreChat, Link, Messages, add_prompts
 from librechat_exporter.metric import LabelGuard, Metric, Samples
 from librechat_exporter.state import Cell

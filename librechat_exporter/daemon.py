@@ -27,16 +27,14 @@ from librechat_exporter.web import THREADS, Application
 log = logging.getLogger(__name__)
 
 _READINESS_SECONDS = 2.0
-_CHECK_SECONDS = 10.0
+_CHECK_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 2
-# Unless the connection string says otherwise: a server that is down should be noticed well within a scrape.
-_CLIENT_DEFAULTS = {"serverselectiontimeoutms": 3000, "connecttimeoutms": 3000}
 
 
 def connect(settings: Settings) -> LibreChat:
     """LibreChat's database. Does not wait for the server."""
     uri = settings.mongodb_uri.get_secret_value()
-    options: dict[str, Any] = {key: value for key, value in _CLIENT_DEFAULTS.items() if key not in uri.lower()}
+    options: dict[str, Any] = {}
     if settings.mongo_read_preference is not None:
         options["readPreference"] = settings.mongo_read_preference
     client: pymongo.MongoClient[Document] = pymongo.MongoClient(

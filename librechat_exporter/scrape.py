@@ -75,6 +75,9 @@ MARGIN_SECONDS = 0.5
 # Before a scrape's deadline its collectors give up, so that it can still tell why.
 GRACE_SECONDS = 0.1
 
+# A MongoDB that does not tell its time so soon is taken for one that is down.
+ANSWER_SECONDS = 3.0
+
 # The deadline (time.monotonic()) of the request that is being served, for Runner.collect().
 deadline_of_request: contextvars.ContextVar[float] = contextvars.ContextVar("deadline_of_request")
 
@@ -175,7 +178,8 @@ class Runner(PrometheusCollector):
         """Asks MongoDB for its time, and if it answers, lets all collectors work at once."""
         try:
             try:
-                with pymongo.timeout(max(0.01, run.deadline - time.monotonic())):
+                left = max(0.01, run.deadline - time.monotonic())
+                with pymongo.timeout(min(left, ANSWER_SECONDS)):
                     now = self._librechat.now()
             except Exception as error:  # noqa: BLE001
                 self._faults.failed("MongoDB", error)

@@ -75,9 +75,9 @@ def test_mongodb_absent_at_the_start_killed_and_restarted(private_mongod: Mongod
     assert lone.get("/ready")[0] == 200
 
     private_mongod.kill()
-    values, seconds = timed(lone, 4)
+    values, seconds = timed(lone, 10)
     assert values[UP] == 0
-    assert seconds < 4
+    assert seconds < 4, "it need not wait for the deadline to know"
     assert b"MongoDB at the last scrape: down" in lone.get("/", {"Accept": "text/html"})[2]
     private_mongod.start()
     assert timed(lone, 10)[0][MESSAGES] == 1

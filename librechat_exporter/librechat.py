@@ -36,8 +36,8 @@ def when(condition: Expression, then: Expression, otherwise: Expression) -> Expr
     return {"$cond": [condition, then, otherwise]}
 
 
-def has_type(field: str, *types: str) -> Expression:
-    return {"$in": [{"$type": field}, list(types)]}
+def has_type(field: str, kind: str) -> Expression:
+    return {"$eq": [{"$type": field}, kind]}
 
 
 def _is_null(field: str) -> Expression:
@@ -45,13 +45,11 @@ def _is_null(field: str) -> Expression:
 
 
 def _text(field: str, most_bytes: int = _LONGEST_TEXT) -> Expression:
-    """The field if it is a string with something in it and not absurdly long, else null.
+    """The field if it is a string and not absurdly long, else null.
 
     It is not cut here: the server's operators that cut fail on a string that is not valid UTF-8.
     """
-    length = {"$strLenBytes": field}
-    fits = {"$and": [{"$gt": [length, 0]}, {"$lte": [length, most_bytes]}]}
-    return when(has_type(field, "string"), when(fits, field, None), None)
+    return when(has_type(field, "string"), when({"$lte": [{"$strLenBytes": field}, most_bytes]}, field, None), None)
 
 
 # A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
@@ -132,16 +130,16 @@ class Messages:
         self.failed: bool = row["_id"]["failed"]
         self.model = model_of(row["_id"]["model"])
         # LibreChat writes a string in messages, an ObjectId in other collections.
-        self.users = [str(user) if user is not None else None for user in row["user"]]
+        self.users = [str(user) if user else None for user in row["user"]]
         self.links: list[Link | None] = [
-            (user, link) if link is not None else None for user, link in zip(self.users, row["link"], strict=True)
+            (user, link) if link else None for user, link in zip(self.users, row["link"], strict=True)
         ]
         usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
         self.tokens: list[float] = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
         self.skipped = [not ok and t is not None for t, ok in zip(row["tokens"], usable, strict=True)]
         self.created: list[float] = [milliseconds / 1000 for milliseconds in row["created"]]
         self.ids: list[ObjectId] = row.get("id", [])
-        self.conversations: list[str | None] = row.get("conversation", [])
+        self.conversations = [conversation or None for conversation in row.get("conversation", [])]
 
 
 class LibreChat:

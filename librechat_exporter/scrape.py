@@ -8,6 +8,7 @@ import contextvars
 import platform
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -77,6 +78,11 @@ GRACE_SECONDS = 0.1
 
 # A MongoDB that does not tell its time so soon is taken for one that is down.
 ANSWER_SECONDS = 3.0
+
+# Two threads do the work of a usual scrape sooner than one for each collector, which would wait for each other to let
+# go of the interpreter. A collector that takes longer than a moment keeps nobody waiting: another thread joins in.
+WORKERS = 2
+PATIENCE_SECONDS = 0.05
 
 # The deadline (time.monotonic()) of the request that is being served, for Runner.collect().
 deadline_of_request: contextvars.ContextVar[float] = contextvars.ContextVar("deadline_of_request")
@@ -188,14 +194,27 @@ class Runner(PrometheusCollector):
                 return
             self._faults.succeeded("MongoDB")
             run.up = True
-            threads = [_start(self._collect, collector, run, now) for collector in self._collectors]
-            for thread in threads:
-                thread.join()
+            pending = deque(self._collectors)
+            workers = [_start(self._work, pending, run, now) for _ in range(WORKERS)]
+            while pending:
+                workers[-1].join(PATIENCE_SECONDS)
+                if pending:
+                    workers.append(_start(self._work, pending, run, now))
+            for worker in workers:
+                worker.join()
         finally:
             with self._lock:
                 if self._current is run:
                     self._current = None
             run.done.set()
+
+    def _work(self, pending: deque[Collector], run: _Run, now: datetime) -> None:
+        while True:
+            try:
+                collector = pending.popleft()
+            except IndexError:
+                return
+            self._collect(collector, run, now)
 
     def _collect(self, collector: Collector, run: _Run, now: datetime) -> None:
         started = time.monotonic()

@@ -143,7 +143,7 @@ def _count(samples: Samples, row: Document, model: str) -> None:
     samples.add(THUMBS_DOWN_PER_MODEL, down, model)
     samples.add(UP_RECENT if up else DOWN_RECENT, row["recent"])
     tag = row["_id"]["tag"]
-    if tag is not None:
+    if tag:
         samples.add(PER_TAG, row["count"], tag)
         samples.add(UP_PER_MODEL_AND_TAG if up else DOWN_PER_MODEL_AND_TAG, row["count"], model, tag)
 

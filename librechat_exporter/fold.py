@@ -4,6 +4,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from bson import ObjectId
@@ -19,6 +20,16 @@ BEGINNING = ObjectId("0" * 24)
 FIRST_CHUNK = 8_000
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a fold reads: the documents that match, as of the server's time. Its labels pass the guard."""
+
+    librechat: LibreChat
+    match: Document
+    now: datetime
+    guard: LabelGuard
+
+
 class Fold(ABC):
     """How the documents of one collection are counted.
 
@@ -31,13 +42,7 @@ class Fold(ABC):
 
     @abstractmethod
     def fold_open(
-        self,
-        librechat: LibreChat,
-        match: Document,
-        now: datetime,
-        guard: LabelGuard,
-        cells: Mapping[ObjectId, Cell],
-        limit: int,
+        self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
     ) -> tuple[dict[ObjectId, Cell], Seen]:
         """Each matching document by itself, but only the first `limit` by `_id`.
 
@@ -45,9 +50,7 @@ class Fold(ABC):
         """
 
     @abstractmethod
-    def fold_history(
-        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard
-    ) -> tuple[Samples, Seen]:
+    def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
         """All matching documents together; the sum of what fold_open gives for each."""
 
 

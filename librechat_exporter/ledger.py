@@ -25,7 +25,7 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
-from librechat_exporter.fold import Fold, Seen, Source
+from librechat_exporter.fold import Fold, Reading, Seen, Source
 from librechat_exporter.librechat import Document, LibreChat, changed_since
 from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric
 from librechat_exporter.state import Cell, SourceState, State
@@ -266,7 +266,7 @@ class Ledger:
         start = state.open_from
         while True:
             match = {"_id": {"$gte": start}} | changed
-            some, users = source.fold.fold_open(self._librechat, match, now, self.guard, state.cells, _READ_AT_ONCE)
+            some, users = source.fold.fold_open(self._reading(match, now), state.cells, _READ_AT_ONCE)
             found |= some
             seen |= {user: max(moment, seen.get(user, 0)) for user, moment in users.items()}
             if len(some) < _READ_AT_ONCE:
@@ -321,14 +321,11 @@ class Ledger:
         # Documents that were open when the exporter stopped are in the totals already: only their growth counts.
         known = [document for document in state.cells if start <= document < end]
         skip: Document = {"$nin": known} if known else {}
-        folded = _side_by_side(
-            lambda ids: fold.fold_history(self._librechat, {"_id": ids | skip}, now, self.guard), pieces
-        )
+        folded = _side_by_side(lambda ids: fold.fold_history(self._reading({"_id": ids | skip}, now)), pieces)
         grown: dict[ObjectId, Cell] = {}
         seen_open: Seen = {}
         if known:
-            match = {"_id": {"$in": known}}
-            grown, seen_open = fold.fold_open(self._librechat, match, now, self.guard, state.cells, len(known))
+            grown, seen_open = fold.fold_open(self._reading({"_id": {"$in": known}}, now), state.cells, len(known))
         with self._lock:
             self._see(seen_open)
             for samples, seen in folded:
@@ -342,6 +339,9 @@ class Ledger:
             self._save(source, always=True)
             if end == state.open_from:
                 source.history_folded.set()
+
+    def _reading(self, match: Document, now: datetime) -> Reading:
+        return Reading(self._librechat, match, now, self.guard)
 
     def _pieces(self, source: Source, start: ObjectId, end: ObjectId) -> list[Document]:
         """`_id` ranges that follow each other from start on: a chunk, in pieces that fit into little memory."""

@@ -26,6 +26,7 @@ from pymongo.database import Database
 
 from librechat_exporter.collectors import documents
 from librechat_exporter.collectors.messages import MESSAGES_FOLD
+from librechat_exporter.fold import Reading
 from librechat_exporter.ledger import SEEN_KEPT
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Samples
@@ -81,7 +82,7 @@ def test_folds_of_disjoint_ranges_add_up(
     cut = data.draw(weird.object_ids())
 
     def fold(match: Document) -> tuple[Samples, dict[str, float]]:
-        return MESSAGES_FOLD.fold_history(librechat, match, NOW, guard)
+        return MESSAGES_FOLD.fold_history(Reading(librechat, match, NOW, guard))
 
     whole, seen = fold({"_id": {"$gte": ObjectId("0" * 24)}})
     below, seen_below = fold({"_id": {"$gte": ObjectId("0" * 24), "$lt": cut}})
@@ -89,7 +90,7 @@ def test_folds_of_disjoint_ranges_add_up(
     assert {s: below.get(s, 0) + above.get(s, 0) for s in below | above} == pytest.approx(dict(whole))
     assert {u: max(seen_below.get(u, 0), seen_above.get(u, 0)) for u in seen_below | seen_above} == seen
     everything = {"_id": {"$gte": ObjectId("0" * 24)}}
-    cells, seen_open = MESSAGES_FOLD.fold_open(librechat, everything, NOW, guard, {}, 1000)
+    cells, seen_open = MESSAGES_FOLD.fold_open(Reading(librechat, everything, NOW, guard), {}, 1000)
     each: dict[Any, float] = {}
     for cell in cells.values():
         for series, amount in cell.samples.items():

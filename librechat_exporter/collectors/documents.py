@@ -1,14 +1,12 @@
 """Documents that are only counted: conversations, files, registered users."""
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
-from librechat_exporter.fold import Fold, Seen
-from librechat_exporter.librechat import Document, LibreChat
-from librechat_exporter.metric import LabelGuard, Metric, Samples, Series
+from librechat_exporter.fold import Fold, Reading, Seen
+from librechat_exporter.metric import Metric, Samples, Series
 from librechat_exporter.state import Cell
 
 CONVERSATIONS = Metric(
@@ -30,29 +28,17 @@ class CountFold(Fold):
         self.metrics = (metric,)
 
     def fold_open(
-        self,
-        librechat: LibreChat,
-        match: Document,
-        now: datetime,
-        guard: LabelGuard,
-        cells: Mapping[ObjectId, Cell],
-        limit: int,
+        self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
     ) -> tuple[dict[ObjectId, Cell], Seen]:
-        rows = librechat.aggregate(
-            self.collection, match, {"$sort": {"_id": 1}}, {"$limit": limit}, {"$project": {"_id": 1}}
+        rows = reading.librechat.aggregate(
+            self.collection, reading.match, {"$sort": {"_id": 1}}, {"$limit": limit}, {"$project": {"_id": 1}}
         )
         one: dict[Series, float] = {(self.metrics[0].name, ()): 1.0}
         return {row["_id"]: Cell(one) for row in rows}, {}
 
-    def fold_history(
-        self,
-        librechat: LibreChat,
-        match: Document,
-        now: datetime,
-        guard: LabelGuard,
-    ) -> tuple[Samples, Seen]:
-        samples = Samples(guard)
-        for row in librechat.aggregate(self.collection, match, {"$count": "count"}):
+    def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
+        samples = Samples(reading.guard)
+        for row in reading.librechat.aggregate(self.collection, reading.match, {"$count": "count"}):
             samples.add(self.metrics[0], row["count"])
         return samples, {}
 

@@ -1,15 +1,14 @@
 """Messages, failures and tokens, over all time and per model."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 
 from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
-from librechat_exporter.fold import Fold, Seen
+from librechat_exporter.fold import Fold, Reading, Seen
 from librechat_exporter.ledger import SEEN_KEPT
-from librechat_exporter.librechat import Document, LibreChat, Link, Messages, add_prompts
-from librechat_exporter.metric import LabelGuard, Metric, Samples
+from librechat_exporter.librechat import LibreChat, Link, Messages, add_prompts
+from librechat_exporter.metric import Metric, Samples
 from librechat_exporter.state import Cell
 
 MESSAGES = Metric(
@@ -67,15 +66,10 @@ class MessagesFold(Fold):
     )
 
     def fold_open(
-        self,
-        librechat: LibreChat,
-        match: Document,
-        now: datetime,
-        guard: LabelGuard,
-        cells: Mapping[ObjectId, Cell],
-        limit: int,
+        self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
     ) -> tuple[dict[ObjectId, Cell], Seen]:
-        groups = librechat.messages(match, now - SEEN_KEPT, now, first=limit)
+        librechat, now = reading.librechat, reading.now
+        groups = librechat.messages(reading.match, now - SEEN_KEPT, now, first=limit)
         # What an answer was first counted with stays: its question is not looked up again, and an agent that is given
         # another model moves no count.
         fresh = {
@@ -95,22 +89,20 @@ class MessagesFold(Fold):
                 group.ids, group.links, group.tokens, group.skipped, strict=True
             ):
                 cell = cells.get(document)
-                label = _pinned(cell, group) or guard.admit("model", labels[group.model])
+                label = _pinned(cell, group) or reading.guard.admit("model", labels[group.model])
                 prompt = None
                 if not group.by_user:
                     known = cell.prompt if cell is not None else None
                     prompt = max(prompts.get(link, 0) if link is not None else 0, known or 0)
-                samples = Samples(guard)
+                samples = Samples(reading.guard)
                 _add(samples, group, label, 1, tokens, prompt or 0, int(skipped))
                 found[document] = Cell(samples, (group.model, label), prompt)
         return found, _seen(groups)
 
-    def fold_history(
-        self, librechat: LibreChat, match: Document, now: datetime, guard: LabelGuard
-    ) -> tuple[Samples, Seen]:
-        groups = librechat.messages(match, now - SEEN_KEPT, now)
-        samples = Samples(guard)
-        for group, label, prompt in with_prompts(librechat, groups):
+    def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
+        groups = reading.librechat.messages(reading.match, reading.now - SEEN_KEPT, reading.now)
+        samples = Samples(reading.guard)
+        for group, label, prompt in with_prompts(reading.librechat, groups):
             _add(samples, group, label, len(group.users), sum(group.tokens), prompt, sum(group.skipped))
         return samples, _seen(groups)
 

@@ -64,7 +64,7 @@ DOWN_RECENT = Metric(
 def read(librechat: LibreChat) -> list[Document]:
     """Rows of rated messages by MODEL, rating and TAG: their count, and how many were rated in the WINDOW."""
     now = librechat.now()
-    return librechat.aggregate(
+    rows = librechat.aggregate(
         "messages",
         IS_RATED,
         {
@@ -75,6 +75,7 @@ def read(librechat: LibreChat) -> list[Document]:
             }
         },
     )
+    return [row for row in rows if row["_id"]["rating"] in RATINGS]  # the match looks into arrays as well
 
 
 class RatingsCollector(Collector):
@@ -108,8 +109,7 @@ class RatingsCollector(Collector):
         labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:
-            if row["_id"]["rating"] in RATINGS:  # a match looks into arrays as well
-                _count(samples, row, labels[model_of(row["_id"]["model"])])
+            _count(samples, row, labels[model_of(row["_id"]["model"])])
         for metric in self.metrics:
             if metric not in (RATIO, RATIO_PER_MODEL):
                 yield samples.family(metric)

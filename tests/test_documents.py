@@ -72,7 +72,7 @@ def test_the_image_has_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
                 shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / source, tmp_path)
-    environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("UV_PROJECT", "VIRTUAL"))}
     uv = str((ROOT / uv).resolve()) if "/" in uv else uv
     subprocess.run(
         [uv, *sync.split(), "--python", sys.executable], cwd=tmp_path, env=environment, check=True, timeout=300

@@ -4,7 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -255,7 +255,7 @@ def test_killed_at_any_moment_no_counter_falls(process: MakeProcess, database: D
     one.stop(9)
     assert one.start().scrape()[MESSAGES] == sent[0]
     one.stop(9)
-    with sqlite3.connect(one.folder / "ledger.sqlite") as connection:
+    with closing(sqlite3.connect(one.folder / "ledger.sqlite")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 

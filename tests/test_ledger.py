@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -406,7 +407,7 @@ def test_users_last_seen_long_ago_are_forgotten(
     one.daemon.librechat.now = lambda: later  # type: ignore[method-assign]
     one.daemon.ledger.tick()
     one.close()
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
         assert connection.execute("SELECT user FROM seen").fetchall() == [("u1",)]
 
 

@@ -1,14 +1,13 @@
 # `make demo` and `make test` need nothing but make, a shell and Python 3; the rest they get themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench docs golden
+.PHONY: help demo test lint bench docs golden
 
 UV = $$(tools/bootstrap.sh)
 RUN = $(UV) run --locked --all-groups
 
 help:
 	@echo "make demo       the exporter on port 8000, beside a private MongoDB with simulated traffic"
-	@echo "make test       lint, types and all tests but the slow ones"
-	@echo "make test-slow  the slow tests"
+	@echo "make test       lint, types and all tests"
 	@echo "make bench      the measurements of docs/performance.md"
 	@echo "make docs       write docs/metrics.md, .env.example and the README's table of settings anew"
 	@echo "make golden     write the golden exposition anew"
@@ -25,10 +24,6 @@ lint:
 test: lint
 	tools/debian-packages.sh
 	$(RUN) pytest
-
-test-slow:
-	tools/debian-packages.sh
-	$(RUN) pytest -m slow
 
 bench:
 	$(RUN) python -m benchmarks.scrape

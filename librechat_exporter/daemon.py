@@ -107,7 +107,7 @@ class Daemon:
         stopping = threading.Thread(target=self._server.stop, name="stop", daemon=True)
         stopping.start()
         stopping.join(_SHUTDOWN_SECONDS)
-        self.ledger.close()
+        self.ledger.close(seconds=1.0)
         log.info("Stopped")
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

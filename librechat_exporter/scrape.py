@@ -1,4 +1,4 @@
-"""One scrape: all collectors side by side, each isolated, all bound by the deadline; and what the exporter tells of
+"""One scrape: all collectors, each isolated, all bound by the deadline; and what the exporter tells of
 itself.
 
 Scrapes that overlap share one run. A collector that fails or is late has no samples: never a zero, never an old value.
@@ -83,6 +83,9 @@ ANSWER_SECONDS = 3.0
 # go of the interpreter. A collector that takes longer than a moment keeps nobody waiting: another thread joins in.
 WORKERS = 2
 PATIENCE_SECONDS = 0.05
+
+# Longer than a usual scrape: when the exporter stops, one that is cut off would tell less than is true.
+LAST_SCRAPE_SECONDS = 0.5
 
 # The deadline (time.monotonic()) of the request that is being served, for Runner.collect().
 deadline_of_request: contextvars.ContextVar[float] = contextvars.ContextVar("deadline_of_request")
@@ -174,14 +177,16 @@ class Runner(PrometheusCollector):
         return [*families, *self._about_itself(run.up, outcomes)]
 
     def stop(self) -> None:
-        """Ends the waiting of all scrapes; they are answered with what there is."""
+        """Lets the scrape under way end if it is quick, then ends all waiting: they are answered with what there is."""
         with self._lock:
             self._stopping = True
-            if self._current is not None:
-                self._current.done.set()
+            run = self._current
+        if run is not None:
+            run.done.wait(LAST_SCRAPE_SECONDS)
+            run.done.set()
 
     def _execute(self, run: _Run) -> None:
-        """Asks MongoDB for its time, and if it answers, lets all collectors work at once."""
+        """Asks MongoDB for its time, and if it answers, lets the collectors work."""
         try:
             try:
                 left = max(0.01, run.deadline - time.monotonic())

@@ -96,6 +96,21 @@ def test_a_thread_that_does_not_start_spoils_one_scrape_only(
     assert one.scrape()[UP] == 1
 
 
+def test_stopping_lets_a_usual_scrape_end(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    recent = collector_of(one, "recent")
+    collect = recent.collect
+
+    def slow(given: Any) -> Any:
+        time.sleep(0.2)
+        return collect(given)
+
+    monkeypatch.setattr(recent, "collect", slow)
+    threading.Timer(0.05, one.daemon.runner.stop).start()
+    values = one.scrape()
+    assert (values[UP], values[ACTIVE]) == (1, 0)
+
+
 def test_stopping_ends_the_waiting(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
     one = exporter()
     go = threading.Event()

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from librechat_exporter.simulator import Document, Simulator
 from tests.conftest import Process
-from tools import mongod
+from tools.mongod import Mongod
 
 SIZES = (10_000, 100_000, 1_000_000)
 DAYS = 60
@@ -143,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="messages of history")
     arguments = parser.parse_args()
-    with mongod.running() as server, pymongo.MongoClient[Document](server.uri) as client:
+    with Mongod() as server, pymongo.MongoClient[Document](server.uri) as client:
         results = {size: measure(server.uri, client, size) for size in arguments.sizes}
     print("| stored messages |", " | ".join(f"{size:,}" for size in results), "|")
     print("| --- |", " | ".join("---:" for _ in results), "|")

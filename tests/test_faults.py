@@ -15,7 +15,6 @@ from pymongo.database import Database
 
 from tests.conftest import Document, MakeProcess, Process
 from tests.oracle import Values
-from tools import mongod
 from tools.mongod import Mongod
 
 MESSAGES = ("librechat_messages_total", ())
@@ -152,7 +151,7 @@ def test_history_goes_on_after_failures(private_mongod: Mongod, lone: Process) -
 
 
 def test_authentication(tmp_path: Any, process: MakeProcess) -> None:
-    with mongod.running("--auth") as server:
+    with Mongod("--auth") as server:
         with pymongo.MongoClient[Document](server.uri) as client:
             roles = [{"role": "root", "db": "admin"}]
             client.admin.command("createUser", "root", pwd="s3cret-root", roles=roles)
@@ -184,7 +183,7 @@ def test_authentication(tmp_path: Any, process: MakeProcess) -> None:
 
 
 def test_a_replica_set(tmp_path: Any, process: MakeProcess) -> None:
-    with mongod.running("--replSet", "rs") as server:
+    with Mongod("--replSet", "rs") as server:
         with pymongo.MongoClient[Document](server.uri, directConnection=True) as client:
             members = [{"_id": 0, "host": f"127.0.0.1:{server.port}"}]
             client.admin.command("replSetInitiate", {"_id": "rs", "members": members})

@@ -19,7 +19,7 @@ from pymongo.database import Database
 from librechat_exporter.simulator import Simulator
 from tests import oracle
 from tests.conftest import Document, MakeProcess, Process
-from tools import mongod
+from tools.server import die_with_parent, free_port
 
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
@@ -33,7 +33,7 @@ HISTORY = 5000
 
 class Prometheus:
     def __init__(self, folder: Path, target: int) -> None:
-        self.url = f"http://127.0.0.1:{mongod.free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         (folder / "prometheus.yml").write_text(CONFIG.format(port=target))
         with (folder / "prometheus.log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -45,7 +45,7 @@ class Prometheus:
                 ],
                 stdout=log,
                 stderr=log,
-                preexec_fn=mongod.die_with_parent,
+                preexec_fn=die_with_parent,
             )
         end = time.monotonic() + 20
         while not self._ready():

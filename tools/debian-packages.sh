@@ -2,10 +2,11 @@
 # Installs what the tests need of Debian's packages where it may, else names it. Starts no service.
 set -eu
 missing=
-command -v promtool >/dev/null 2>&1 || missing=prometheus
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+command -v mariadbd-safe >/dev/null 2>&1 || missing="$missing mariadb-server"
 [ -z "$missing" ] && exit
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "The tests need Prometheus with promtool on the PATH; install it, and try again." >&2
+    echo "The tests need Prometheus with promtool, and MariaDB, on the PATH; install them, and try again." >&2
     exit 1
 fi
 if [ "$(id -u)" = 0 ]; then

@@ -16,7 +16,8 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.simulator import Document, Simulator
-from tools import mongod
+from tools.mongod import Mongod, NoMongodError
+from tools.server import die_with_parent
 
 PORT = 8000
 DATABASE = "librechat_exporter_demo"
@@ -53,7 +54,7 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             return _run(stack, stop)
-    except mongod.NoMongodError as error:
+    except NoMongodError as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -61,7 +62,7 @@ def main() -> int:
 def _run(stack: ExitStack, stop: threading.Event) -> int:
     folder = Path(tempfile.mkdtemp(prefix="librechat-exporter-demo-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    uri = os.environ.get("MONGODB_TEST_URI") or stack.enter_context(mongod.running()).uri
+    uri = os.environ.get("MONGODB_TEST_URI") or stack.enter_context(Mongod()).uri
     client = stack.enter_context(pymongo.MongoClient[Document](uri))
     client.drop_database(DATABASE)
     stack.callback(client.drop_database, DATABASE)
@@ -80,7 +81,7 @@ def _run(stack: ExitStack, stop: threading.Event) -> int:
         env=environment,
         cwd=folder,
         start_new_session=True,  # Ctrl-C is for the demo, which then ends it
-        preexec_fn=mongod.die_with_parent,
+        preexec_fn=die_with_parent,
     )
     stack.callback(_end, exporter)
     traffic = threading.Thread(target=_traffic, args=(simulator, stop), daemon=True)

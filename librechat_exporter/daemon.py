@@ -11,7 +11,7 @@ import pymongo
 from cheroot import wsgi
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 from prometheus_client.registry import CollectorRegistry
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
 from librechat_exporter.collectors import documents, messages, ratings, recent, unique_users
@@ -155,13 +155,9 @@ class Daemon:
 
 def examine(librechat: LibreChat) -> list[str]:
     """What an operator should know of this database. Raises PyMongoError if it does not answer."""
-    if librechat.identity() is None:
-        try:
-            others = librechat.databases_with_messages()
-        except OperationFailure:  # the user may read this database alone
-            others = []
-        hint = f"; these databases have one: {', '.join(others)}" if others else ""
-        return [f"MONGODB_DATABASE {librechat.name!r} has no collection `messages`{hint}"]
+    nothing = librechat.without_messages()
+    if nothing is not None:
+        return [nothing]
     return [
         f"{index} has no index, which LibreChat makes itself: scrapes read the whole collection"
         for index in librechat.missing_indexes()
@@ -174,6 +170,5 @@ def check(settings: Settings) -> list[str]:
     with pymongo.timeout(_CHECK_SECONDS):
         librechat.now()
         warnings = examine(librechat)
-        for collection in ("messages", "conversations", "users", "files", "agents"):
-            librechat.aggregate(collection, {}, {"$limit": 1}, {"$project": {"_id": 1}})
+        librechat.probe(("messages", "conversations", "users", "files", "agents"))
     return warnings

@@ -6,7 +6,8 @@ MongoDB 4.4 and Amazon DocumentDB 5 both have.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pymongo
@@ -15,7 +16,9 @@ from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from pymongo.database import Database
 
+from librechat_exporter import __version__
 from librechat_exporter.metric import MAX_LABEL_LENGTH
+from librechat_exporter.settings import LibreChatSettings
 
 Document = dict[str, Any]
 Expression = Any
@@ -23,10 +26,11 @@ Expression = Any
 UNKNOWN = "unknown"
 RATINGS = ("thumbsUp", "thumbsDown")
 MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
+_MAX_AMOUNT = 10**12  # tokens or credits of one transaction; a million dollars
+_CREDITS_PER_USD = 1_000_000
 _LOOK_UP_AT_ONCE = 500
 _LONGEST_TEXT = 65_536  # bytes; what a label holds of it is less
 _LONGEST_ID = 200  # bytes; LibreChat's ids are UUIDs and ObjectIds
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The indexes of LibreChat's schema that the queries here lean on: collection, leading field.
 NEEDED_INDEXES = (("messages", "createdAt"), ("messages", "messageId"))
@@ -86,16 +90,88 @@ _IS_AGENT = {
 }
 MODEL = when(_IS_AGENT, [_text("$model")], _text("$model"))
 
+USER = when(has_type("$user", "objectId"), "$user", _text("$user", _LONGEST_ID))
 CONVERSATION = _text("$conversationId", _LONGEST_ID)
 
 RATING = "$feedback.rating"
+_HAS_RATING = {"$in": [RATING, list(RATINGS)]}
 TAG = when(has_type("$feedback.tag", "string"), _text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
 IS_RATED = {"feedback.rating": {"$in": list(RATINGS)}}
+
+
+def _filled(field: str) -> Expression:
+    """Its text, null if that is empty."""
+    return when({"$ne": [field, ""]}, _text(field), None)
+
+
+# A tool's name stands in one of three places, its output in one of two: the assistants endpoint has OpenAI's form.
+_TOOL_NAME = {
+    "$ifNull": [
+        _filled("$$part.tool_call.name"),
+        {"$ifNull": [_filled("$$part.tool_call.function.name"), _filled("$$part.tool_call.type")]},
+    ]
+}
+_TOOL_OUTPUT = when(
+    has_type("$$part.tool_call.output", "string"), "$$part.tool_call.output", "$$part.tool_call.function.output"
+)
+# What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this.
+_TOOL_ERROR = (
+    r"^\s*error(?: (?:processing|calling) tool|:(?:[\s\S]*tool call failed:|[\s\S]*please fix your mistakes\.\s*$))"
+)
+_TOOL_FAILED = {
+    "$let": {
+        "vars": {"output": _TOOL_OUTPUT},
+        "in": when(
+            has_type("$$output", "string"),
+            {"$regexMatch": {"input": "$$output", "regex": _TOOL_ERROR, "options": "i"}},
+            False,
+        ),
+    }
+}
+# The tool calls of a message, null if it has none.
+TOOL_CALLS = when(
+    when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False),
+    {
+        "$map": {
+            "input": {"$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}},
+            "as": "part",
+            "in": {"name": _TOOL_NAME, "failed": _TOOL_FAILED},
+        }
+    },
+    None,
+)
+
+PROVIDER = _filled("$provider")
 
 
 def is_between(field: str, start: datetime, end: datetime) -> Expression:
     """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
     return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
+
+
+def _is_amount(field: str) -> Expression:
+    """Whether the field is a number that can be meant. In BSON's order only numbers sort between two numbers."""
+    return {"$and": [{"$gte": [field, -_MAX_AMOUNT]}, {"$lte": [field, _MAX_AMOUNT]}]}
+
+
+def _amount(field: str) -> Expression:
+    """The field without its sign; 0 if it is no amount. LibreChat writes spending as negative numbers."""
+    return when(_is_amount(field), {"$abs": field}, 0)
+
+
+# A prompt's transaction in the structured form tells cached tokens apart; the plain one has only rawAmount.
+_IS_PROMPT = {"$eq": ["$tokenType", "prompt"]}
+_SPENDING = {
+    "prompt": _IS_PROMPT,
+    "completion": {"$eq": ["$tokenType", "completion"]},
+    "structured": when(
+        _IS_PROMPT,
+        {"$or": [_is_amount("$inputTokens"), _is_amount("$writeTokens"), _is_amount("$readTokens")]},
+        False,
+    ),
+}
+_AMOUNTS = ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
+_HAS_AMOUNTS = {"$and": [_is_amount("$rawAmount"), _is_amount("$tokenValue")]}
 
 
 def _usable_tokens(value: object) -> bool:
@@ -113,6 +189,9 @@ def model_of(value: str | list[str] | None) -> Model:
     return value[:MAX_LABEL_LENGTH] if value is not None else None
 
 
+# A tool's name, and whether the call failed.
+ToolCall = tuple[str, bool]
+
 # What links an answer to its question: the user's id and the question's messageId.
 Link = tuple[str | None, str]
 
@@ -123,6 +202,8 @@ class Messages:
     links: a user's message by its own id, an answer by its parent's; None where that is no id.
     tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
     created: createdAt as a Unix time; 0 if it is not within the time asked for.
+    tool_calls: name ("unknown" if it has none) and whether it failed, of each tool call of the message.
+    rating, tag: of all of them, where usage was asked for; None where there is none.
     """
 
     def __init__(self, row: Document) -> None:
@@ -130,16 +211,48 @@ class Messages:
         self.failed: bool = row["_id"]["failed"]
         self.model = model_of(row["_id"]["model"])
         # LibreChat writes a string in messages, an ObjectId in other collections.
-        self.users = [str(user) if user else None for user in row["user"]]
-        self.links: list[Link | None] = [
-            (user, link) if link else None for user, link in zip(self.users, row["link"], strict=True)
-        ]
-        usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
-        self.tokens: list[float] = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
-        self.skipped = [not ok and t is not None for t, ok in zip(row["tokens"], usable, strict=True)]
-        self.created: list[float] = [milliseconds / 1000 for milliseconds in row["created"]]
+        self.users: list[str | None] = row["user"]
+        if set(map(type, self.users)) != {str} or "" in self.users:
+            self.users = [str(user) if user else None for user in self.users]
+        self.links: list[Link | None] = list(zip(self.users, row["link"], strict=True))
+        if not all(row["link"]):
+            self.links = [(user, link) if link else None for user, link in zip(self.users, row["link"], strict=True)]
+        self.tokens: list[float] = row["tokens"]
+        self.skipped = [False] * len(self.tokens)
+        if set(map(type, self.tokens)) != {int} or min(self.tokens) < 0 or max(self.tokens) > MAX_TOKENS:
+            usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
+            self.tokens = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
+            self.skipped = [not ok and t is not None for t, ok in zip(row["tokens"], usable, strict=True)]
+        self.created: list[float] = [milliseconds / 1000 for milliseconds in row.get("created", [])]
         self.ids: list[ObjectId] = row.get("id", [])
         self.conversations = [conversation or None for conversation in row.get("conversation", [])]
+        self.tool_calls: list[list[ToolCall]] = [
+            _tool_calls(calls) if calls is not None else [] for calls in row.get("tools", [])
+        ]
+        self.rating: str | None = row["_id"].get("rating")
+        self.tag: str | None = (row["_id"].get("tag") or "")[:MAX_LABEL_LENGTH] or None
+
+
+def _tool_calls(calls: list[Document]) -> list[ToolCall]:
+    return [((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"]) for call in calls]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What was billed for a model in a context. Tokens that went through the prompt cache are not in input.
+
+    skipped: transactions whose amounts are no numbers, or absurd ones; those count as 0.
+    """
+
+    model: str
+    context: str
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    input_usd: float
+    output_usd: float
+    skipped: int
 
 
 class LibreChat:
@@ -207,8 +320,23 @@ class LibreChat:
             return str(uuid) if uuid is not None else "without UUID"
         return None
 
-    def databases_with_messages(self) -> list[str]:
-        """Other databases on this server that have a messages collection, as far as the user may look."""
+    def probe(self, collections: Iterable[str]) -> None:
+        """Reads one document of each, to learn whether that is allowed."""
+        for collection in collections:
+            self.aggregate(collection, {}, {"$limit": 1}, {"$project": {"_id": 1}})
+
+    def without_messages(self) -> str | None:
+        """What to say if this is no database of LibreChat's, None if it is one."""
+        if self.identity() is not None:
+            return None
+        try:
+            others = self._databases_with_messages()
+        except pymongo.errors.OperationFailure:  # the user may read this database alone
+            others = []
+        hint = f"; these databases have one: {', '.join(others)}" if others else ""
+        return f"MONGODB_DATABASE {self.name!r} has no collection `messages`{hint}"
+
+    def _databases_with_messages(self) -> list[str]:
         found = []
         for name in self._client.list_database_names():
             if name in ("admin", "config", "local", self.name):
@@ -229,40 +357,71 @@ class LibreChat:
     def messages(
         self,
         match: Document,
-        since: datetime,
-        until: datetime,
+        created: tuple[datetime, datetime] | None = None,
         *,
         first: int | None = None,
         conversations: bool = False,
+        usage: bool = False,
     ) -> list[Messages]:
         """The matching messages, by what they share.
 
-        since and until bound `created`. first: only so many, by `_id`, and with their ids.
+        created: the bounds of `created`, which is empty without them. first: only so many, by `_id`, and with their
+        ids. conversations: with these. usage: with tool calls, and set apart by rating and tag.
         """
+        shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
         each = {
-            "user": when(has_type("$user", "objectId"), "$user", _text("$user", _LONGEST_ID)),
+            "user": USER,
             "link": when(IS_USERS, _text("$messageId", _LONGEST_ID), _text("$parentMessageId", _LONGEST_ID)),
             "tokens": {"$ifNull": ["$tokenCount", None]},
-            "created": when(is_between("$createdAt", since, until), {"$toLong": "$createdAt"}, 0),
         }
+        if created is not None:
+            each["created"] = when(is_between("$createdAt", *created), {"$toLong": "$createdAt"}, 0)
+        if usage:
+            each["tools"] = TOOL_CALLS
+            shared |= {"rating": when(_HAS_RATING, RATING, None), "tag": when(_HAS_RATING, TAG, None)}
         stages: list[Document] = []
         if first is not None:
             each["id"] = "$_id"
             stages = [{"$sort": {"_id": 1}}, {"$limit": first}]
         if conversations:
             each["conversation"] = CONVERSATION
-        shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
         group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
         return [Messages(row) for row in self.aggregate("messages", match, *stages, {"$group": group})]
 
-    def prompt_tokens(self, links: Iterable[Link]) -> dict[Link, float]:
-        """The tokens of the users' messages with these links; of several, the most. Those not found are left out."""
-        wanted = sorted({message_id for _, message_id in links})
-        found: dict[Link, float] = {}
-        for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
-            match = {"messageId": {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}
-            add_prompts(found, self.messages(match, _LONG_AGO, _LONG_AGO))
-        return found
+    def prompts(self, messages: Iterable[Messages], wanted: set[Link]) -> dict[Link, float]:
+        """The tokens of users' messages by link; of several with one link, the most. Those not found are left out.
+
+        Nearly all questions stand among the same messages as their answers; the rest is looked up.
+        """
+        prompts: dict[Link, float] = {}
+        _add_prompts(prompts, messages)
+        missing = sorted({message_id for _, message_id in wanted - prompts.keys()})
+        for start in range(0, len(missing), _LOOK_UP_AT_ONCE):
+            match = {"messageId": {"$in": missing[start : start + _LOOK_UP_AT_ONCE]}}
+            _add_prompts(prompts, self.messages(match))
+        return prompts
+
+    def spent(self, match: Document) -> list[Spent]:
+        """What the matching transactions billed, by model and context. Several can be of one model and context."""
+        group: Document = {"_id": {"model": _text("$model"), "context": _text("$context")} | _SPENDING}
+        group |= {name: {"$sum": _amount(f"${name}")} for name in _AMOUNTS}
+        group["skipped"] = {"$sum": when(_HAS_AMOUNTS, 0, 1)}
+        rows = self.aggregate("transactions", match, {"$group": group})
+        return [_spent(row) for row in rows if row["_id"]["prompt"] or row["_id"]["completion"]]
+
+    def count(self, collection: str, match: Document) -> int:
+        rows = self.aggregate(collection, match, {"$count": "count"})
+        return rows[0]["count"] if rows else 0
+
+    def users(self, match: Document) -> set[str]:
+        """Ids of the users who wrote the matching messages."""
+        rows = self.aggregate("messages", match, {"$group": {"_id": USER}})
+        return {str(row["_id"]) for row in rows if row["_id"]}
+
+    def registrations(self, match: Document) -> list[tuple[datetime, str]]:
+        """When each of the matching users was created, and the provider."""
+        rows = self.aggregate("users", match, {"$project": {"_id": 0, "createdAt": 1, "provider": PROVIDER}})
+        return [(row["createdAt"], (row["provider"] or UNKNOWN)[:MAX_LABEL_LENGTH]) for row in rows]
 
     def model_labels(self, models: Iterable[Model]) -> dict[Model, str]:
         """The label `model` of each; an agent's is the model that its document names now."""
@@ -276,20 +435,62 @@ class LibreChat:
         return labels
 
 
+def _spent(row: Document) -> Spent:
+    prompt, structured = row["_id"]["prompt"], row["_id"]["structured"]
+    model, context = ((row["_id"][name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
+    raw, fresh, written, read, value = (float(str(row[name])) for name in _AMOUNTS)  # a Decimal128 has no float()
+    return Spent(
+        model=model,
+        context=context,
+        input=round(fresh if structured else raw) if prompt else 0,
+        output=0 if prompt else round(raw),
+        cache_read=round(read) if structured else 0,
+        cache_write=round(written) if structured else 0,
+        input_usd=value / _CREDITS_PER_USD if prompt else 0,
+        output_usd=0 if prompt else value / _CREDITS_PER_USD,
+        skipped=row["skipped"],
+    )
+
+
 def changed_since(moment: datetime) -> Document:
     """Matches documents that were inserted or saved since then, and those whose `updatedAt` does not tell."""
     return {"$or": [{"_id": {"$gte": ObjectId.from_datetime(moment)}}, {"updatedAt": {"$not": {"$lt": moment}}}]}
 
 
-def add_prompts(prompts: dict[Link, float], messages: Iterable[Messages]) -> None:
+def _add_prompts(prompts: dict[Link, float], messages: Iterable[Messages]) -> None:
     """Adds the users' messages' tokens by link; of several with one link, the most."""
     for group in messages:
         if group.by_user:
             for link, tokens in zip(group.links, group.tokens, strict=True):
-                if link is not None:
-                    prompts[link] = max(tokens, prompts.get(link, 0))
+                if link is not None and tokens >= prompts.get(link, 0):
+                    prompts[link] = tokens
+
+
+def created_between(start: datetime, end: datetime) -> Document:
+    """Matches documents created from start on and before end; those without a date are out."""
+    return {"createdAt": {"$gte": start, "$lt": end, "$not": {"$type": "array"}}}
+
+
+def inserted_between(start: datetime, end: datetime) -> Document:
+    """Matches documents by the time in their `_id`, from start on and before end, to the second."""
+    return {"_id": {"$gte": ObjectId.from_datetime(start), "$lt": ObjectId.from_datetime(end)}}
 
 
 def window(end: datetime, length: timedelta) -> Document:
     """Matches documents created within the window that ends at `end`; those without a date or of the future are out."""
     return {"createdAt": {"$gt": end - length, "$lte": end, "$not": {"$type": "array"}}}
+
+
+def connect(settings: LibreChatSettings) -> LibreChat:
+    """The database that the settings name. Does not wait for the server."""
+    options: dict[str, Any] = {}
+    if settings.mongo_read_preference is not None:
+        options["readPreference"] = settings.mongo_read_preference
+    client: pymongo.MongoClient[Document] = pymongo.MongoClient(
+        settings.mongodb_uri.get_secret_value(),
+        appname=f"librechat-exporter/{__version__}",
+        tz_aware=True,
+        connect=False,
+        **options,
+    )
+    return LibreChat(client, settings.mongodb_database, settings.tenant_id)

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -12,6 +12,8 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 READ_PREFERENCES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+USER_IDS = ("raw", "hash", "none")
+MIN_SALT = 16
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -23,8 +25,8 @@ def _toggle(text: str) -> Any:
     return Field(default=True, description=f"Serve {text}; `false` runs no query for them")
 
 
-class Settings(BaseSettings):
-    """All settings; immutable."""
+class LibreChatSettings(BaseSettings):
+    """What the daemon and the historic export share; immutable."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -49,47 +51,18 @@ class Settings(BaseSettings):
         + ", ".join(f"`{mode}`" for mode in READ_PREFERENCES)
         + "; unset, what the connection string says, else `primary`",
     )
-    listen_address: str = Field(default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6")
-    state_path: str = Field(
-        default="state/ledger.sqlite",
-        description="The file that keeps the counters across restarts; its folder must be writable and kept",
-    )
     metrics_timezone: Annotated[ZoneInfo, NoDecode] = Field(
         default=ZoneInfo("UTC"), description="Where the day, the week and the month begin, such as `Europe/Berlin`"
     )
     tenant_id: str | None = Field(default=None, description="Count this tenant's documents alone; unset, all")
-    ledger_open_minutes: int = Field(
-        default=10,
-        ge=2,
-        le=1440,
-        description="How long changes of a new message are still counted, because its answer is being written",
-    )
-    scrape_timeout: float = Field(
-        default=10.0,
-        gt=0.5,
-        le=300,
-        description="Seconds a scrape may take when the request has no `X-Prometheus-Scrape-Timeout-Seconds` header",
-    )
-    max_label_values: int = Field(
-        default=200, ge=1, le=100_000, description="Values a label may have; later ones are counted under `other`"
-    )
     logging_level: str = Field(default="info", description=", ".join(f"`{level}`" for level in LEVELS))
     logging_format: str = Field(
         default="%(asctime)s %(levelname)s %(name)s: %(message)s",
         description="Format of a log line, in the syntax of Python's logging module",
     )
-    enable_basic_metrics: bool = _toggle("messages, failed messages, conversations")
-    enable_token_metrics: bool = _toggle("tokens")
-    enable_user_metrics: bool = _toggle("active, unique and registered users")
-    enable_model_metrics: bool = _toggle("what is counted per model over all time, and answers and errors per model")
-    enable_time_window_metrics: bool = _toggle("the last 5 minutes")
-    enable_rating_metrics: bool = _toggle("ratings")
-    enable_file_metrics: bool = _toggle("uploaded files")
-    metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
-    metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
 
     @classmethod
-    def load(cls) -> "Settings":
+    def load(cls) -> Self:
         """From the environment and `.env`. Raises SettingsError."""
         try:
             return cls()
@@ -104,14 +77,16 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        path = values.get("mongodb_uri_file")
-        if path:
-            try:
-                return values | {"mongodb_uri": Path(path).read_text(encoding="utf-8").strip()}
-            except (OSError, UnicodeDecodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-                raise ValueError(f"MONGODB_URI_FILE: {path} cannot be read: {why}") from None
-        return values
+        read = {}
+        for name in cls.model_fields:
+            path = values.get(name) if name.endswith("_file") else None
+            if path:
+                try:
+                    read[name.removesuffix("_file")] = Path(path).read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+                    raise ValueError(f"{name.upper()}: {path} cannot be read: {why}") from None
+        return values | read
 
     @field_validator("mongodb_uri")
     @classmethod
@@ -133,15 +108,6 @@ class Settings(BaseSettings):
     def _check_read_preference(cls, value: str | None) -> str | None:
         if value is not None and value not in READ_PREFERENCES:
             raise ValueError(f"must be one of {', '.join(READ_PREFERENCES)}")
-        return value
-
-    @field_validator("listen_address")
-    @classmethod
-    def _check_listen_address(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
-            raise ValueError("must be an address and a port, such as 0.0.0.0:8000 or [::]:8000")
         return value
 
     @field_validator("metrics_timezone", mode="before")
@@ -172,6 +138,49 @@ class Settings(BaseSettings):
             ) from None
         return value
 
+
+class Settings(LibreChatSettings):
+    """The daemon's."""
+
+    listen_address: str = Field(default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6")
+    state_path: str = Field(
+        default="state/ledger.sqlite",
+        description="The file that keeps the counters across restarts; its folder must be writable and kept",
+    )
+    ledger_open_minutes: int = Field(
+        default=10,
+        ge=2,
+        le=1440,
+        description="How long changes of a new message are still counted, because its answer is being written",
+    )
+    scrape_timeout: float = Field(
+        default=10.0,
+        gt=0.5,
+        le=300,
+        description="Seconds a scrape may take when the request has no `X-Prometheus-Scrape-Timeout-Seconds` header",
+    )
+    max_label_values: int = Field(
+        default=200, ge=1, le=100_000, description="Values a label may have; later ones are counted under `other`"
+    )
+    enable_basic_metrics: bool = _toggle("messages, failed messages, conversations")
+    enable_token_metrics: bool = _toggle("tokens")
+    enable_user_metrics: bool = _toggle("active, unique and registered users")
+    enable_model_metrics: bool = _toggle("what is counted per model over all time, and answers and errors per model")
+    enable_time_window_metrics: bool = _toggle("the last 5 minutes")
+    enable_rating_metrics: bool = _toggle("ratings")
+    enable_file_metrics: bool = _toggle("uploaded files")
+    metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
+    metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
+
+    @field_validator("listen_address")
+    @classmethod
+    def _check_listen_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+            raise ValueError("must be an address and a port, such as 0.0.0.0:8000 or [::]:8000")
+        return value
+
     @property
     def bind_address(self) -> tuple[str, int]:
         """Host and port of LISTEN_ADDRESS."""
@@ -185,6 +194,66 @@ class Settings(BaseSettings):
         return frozenset(group for name, group in toggles.items() if name.startswith("enable_") and getattr(self, name))
 
 
-def documented() -> dict[str, FieldInfo]:
+class ExportSettings(LibreChatSettings):
+    """The historic export's."""
+
+    mysql_host: str = Field(default="mariadb", description="Host of the MariaDB or MySQL that is written", min_length=1)
+    mysql_port: int = Field(default=3306, ge=1, le=65535, description="Its port")
+    mysql_database: str = Field(default="metrics", description="The database in it", min_length=1, max_length=64)
+    mysql_user: str = Field(
+        default="metrics", description="A user that may create, alter, read and write tables there", min_length=1
+    )
+    mysql_password: SecretStr = Field(default=SecretStr(""), description="That user's password")
+    mysql_password_file: Path | None = Field(
+        default=None, description="A file that holds the password; wins over MYSQL_PASSWORD"
+    )
+    mysql_ssl_ca: Path | None = Field(
+        default=None,
+        description="The certificate authority's file (PEM): with it, the connection is encrypted and the server's "
+        "certificate and name are checked; without it, it is encrypted if the server offers that",
+    )
+    mysql_max_retries: int = Field(
+        default=5, ge=0, le=100, description="How often a lost connection or a deadlock is tried again"
+    )
+    mysql_retry_delay: float = Field(
+        default=5.0, ge=0, le=3600, description="Seconds before the first of these tries; doubled for each further one"
+    )
+    user_ids: str = Field(
+        default="raw",
+        description="How `daily_tokens_by_user` holds users: `raw`, LibreChat's user ids; `hash`, their keyed hashes; "
+        "`none`, the table stays empty",
+    )
+    user_id_salt: SecretStr = Field(
+        default=SecretStr(""), description="The key of these hashes, at least 16 characters, which stays the same"
+    )
+    user_id_salt_file: Path | None = Field(
+        default=None, description="A file that holds the key; wins over USER_ID_SALT"
+    )
+
+    @field_validator("user_ids")
+    @classmethod
+    def _check_user_ids(cls, value: str) -> str:
+        if value not in USER_IDS:
+            raise ValueError(f"must be one of {', '.join(USER_IDS)}")
+        return value
+
+    @field_validator("mysql_ssl_ca")
+    @classmethod
+    def _check_ssl_ca(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"{value} is not a file; name the certificate authority's PEM file")
+        return value
+
+    @model_validator(mode="after")
+    def _check_salt(self) -> Self:
+        if self.user_ids == "hash" and len(self.user_id_salt.get_secret_value()) < MIN_SALT:
+            raise ValueError(
+                f"USER_ID_SALT: USER_IDS=hash needs a key of at least {MIN_SALT} characters, such as that of "
+                "`openssl rand -hex 16`"
+            )
+        return self
+
+
+def documented(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
     """Every setting's definition by the name of its environment variable."""
-    return {name.upper(): field for name, field in Settings.model_fields.items()}
+    return {name.upper(): field for name, field in settings.model_fields.items()}

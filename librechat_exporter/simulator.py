@@ -2,7 +2,7 @@
 
 A chat is written the way LibreChat writes it: upserts whose `_id` the server makes, an answer first half-saved and then
 complete, a failure in one of the three forms that LibreChat leaves, a deletion that removes a conversation and its
-messages and nothing else.
+messages and nothing else: what was billed for it stays.
 """
 
 import argparse
@@ -27,6 +27,7 @@ TAGS = {
     "thumbsUp": ("accurate_reliable", "creative_solution", "clear_well_written", "attention_to_detail"),
     "thumbsDown": ("not_matched", "inaccurate", "bad_style", "unjustified_refusal", "not_helpful", "other"),
 }
+RATES = dict(zip(MODELS, ((2.5, 10), (0.15, 0.6), (3, 15), (2, 6), (0.6, 0.6)), strict=True))  # USD per million tokens
 TOOLS = ("web_search", "execute_code", "file_search", "search_mcp_wiki", "query_mcp_database")
 INDEXES = {
     "messages": ("createdAt", "messageId", "conversationId", "user", "expiredAt"),
@@ -47,11 +48,12 @@ class Simulator:
         self.database = database
         self.random = random.Random(seed)
         self.users: list[str] = []
-        self.agents: list[str] = []
+        self.agents: dict[str, str] = {}  # their models
         self.conversations: list[tuple[str, str]] = []
         self._users_wanted = users
         self._counter = 0
         self._texts = [self._text() for _ in range(200)]
+        self._billing = random.Random(seed)
 
     # The shapes of documents.
 
@@ -120,7 +122,7 @@ class Simulator:
         if kind > 0.85:
             content[:0] = [self._tool_call() for _ in range(self.random.randint(1, 3))]
         if kind > 0.9 and self.agents:
-            answer |= {"endpoint": "agents", "model": self.random.choice(self.agents)}
+            answer |= {"endpoint": "agents", "model": self.random.choice(list(self.agents))}
         return answer
 
     def _tool_call(self) -> Document:
@@ -134,6 +136,44 @@ class Simulator:
     def feedback(self) -> Document:
         rating = "thumbsUp" if self.random.random() < 0.7 else "thumbsDown"
         return {"rating": rating, "tag": self.random.choice(TAGS[rating]), "_id": ObjectId()}
+
+    def transactions(self, question: Document, answer: Document) -> list[Document]:
+        """What LibreChat bills for an answer: the prompt with all that came before it, and the completion."""
+        if "tokenCount" not in answer:
+            return []
+        model: str = answer["model"]
+        model = self.agents.get(model, model)
+        input_rate, output_rate = RATES[model]
+        cut_short = answer.get("finish_reason") == "incomplete"
+        moment = answer["createdAt"]
+        shared = {
+            "user": ObjectId(answer["user"]),
+            "conversationId": answer["conversationId"],
+            "model": model,
+            "context": "abort" if cut_short else "message",
+            "messageId": answer["messageId"],
+            "createdAt": moment,
+            "updatedAt": moment,
+            "__v": 0,
+        }
+        prompt = -question["tokenCount"] * self._billing.randint(1, 8)
+        documents = [{"tokenType": "prompt", "rawAmount": prompt, "rate": input_rate}]
+        if model.startswith("claude"):
+            written = self._billing.randint(0, 500)
+            read = self._billing.randint(0, 2000)
+            paid = prompt - 1.25 * written - 0.1 * read
+            structured = {"inputTokens": prompt, "writeTokens": -written, "readTokens": -read}
+            amount = prompt - written - read
+            documents = [{"tokenType": "prompt", **structured, "rawAmount": amount, "rate": input_rate * paid / amount}]
+        documents.append({"tokenType": "completion", "rawAmount": -answer["tokenCount"], "rate": output_rate})
+        if self._billing.random() < 0.05:
+            documents.append(
+                {"tokenType": "completion", "context": "title", "rawAmount": -self._billing.randint(3, 9), "rate": 1}
+            )
+        return [
+            {"_id": self.object_id(moment)} | shared | {"tokenValue": one["rawAmount"] * one["rate"]} | one
+            for one in documents
+        ]
 
     @staticmethod
     def conversation(user: str, conversation: str, moment: datetime) -> Document:
@@ -176,8 +216,8 @@ class Simulator:
             self.register(moment)
         for number in range(5):
             agent = f"agent_{self._uuid().replace('-', '')[:21]}"
-            self.agents.append(agent)
-            self.database["agents"].insert_one({"id": agent, "name": f"Agent {number}", "model": MODELS[number % 3]})
+            self.agents[agent] = MODELS[number % 3]
+            self.database["agents"].insert_one({"id": agent, "name": f"Agent {number}", "model": self.agents[agent]})
 
     def register(self, moment: datetime) -> None:
         number = len(self.users)
@@ -201,7 +241,9 @@ class Simulator:
         end = end or datetime.now(UTC)
         start = end - timedelta(days=days)
         self.prepare(start)
-        batches: dict[str, list[Document]] = {"messages": [], "conversations": [], "files": []}
+        batches: dict[str, list[Document]] = {
+            name: [] for name in ("messages", "conversations", "files", "transactions")
+        }
         for collection, document in self._history(messages, start, end):
             batches[collection].append(document)
             if len(batches[collection]) >= _BATCH:
@@ -231,6 +273,8 @@ class Simulator:
                         if self.random.random() < 0.02:
                             answer["feedback"] = self.feedback()
                         yield "messages", {"_id": self.object_id(answer["createdAt"])} | answer
+                        for transaction in self.transactions(question, answer):
+                            yield "transactions", transaction
                         written += 1
                         parent = answer["messageId"]
 
@@ -271,6 +315,8 @@ class Simulator:
         half = {key: value for key, value in answer.items() if key not in ("content", "tokenCount", "finish_reason")}
         self.save(half | {"unfinished": True})
         self.save(answer)
+        for transaction in self.transactions(question, answer):
+            self.database["transactions"].insert_one(transaction)
         return answer
 
     def regenerate(self) -> None:

@@ -20,10 +20,12 @@ from pydantic import SecretStr
 from pymongo.database import Database
 
 from librechat_exporter.daemon import Daemon
+from librechat_exporter.historic.tables import ALL, EXPORT_RUNS
 from librechat_exporter.settings import Settings
 from tests.oracle import Values
-from tools import mongod
+from tools.mariadb import MariaDB
 from tools.mongod import Mongod
+from tools.server import die_with_parent, free_port
 
 Document = dict[str, Any]
 
@@ -41,7 +43,7 @@ def mongodb_uri() -> Iterator[str]:
     if named:
         yield named
     else:
-        with mongod.running() as server:
+        with Mongod() as server:
             yield server.uri
 
 
@@ -58,12 +60,61 @@ def database(client: pymongo.MongoClient[Document], request: pytest.FixtureReque
     client.drop_database(name)
 
 
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB shared by the session's tests, each with a database of its own."""
+    with MariaDB() as server:
+        yield server
+
+
+class Metrics:
+    """A database of the historic export, and the settings that name it."""
+
+    def __init__(self, server: MariaDB, name: str) -> None:
+        self.environment = server.environment(name)
+        self.name = name
+        self._connection = server.connect(name)
+
+    def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        cursor = self._connection.cursor()
+        cursor.execute(statement, parameters)
+        rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        cursor.close()
+        return rows
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every table's rows in the order of the key, but for the history of runs."""
+        return {
+            table.name: self.rows(f"SELECT * FROM `{table.name}` ORDER BY {', '.join(table.key)}")  # noqa: S608
+            for table in ALL
+            if table is not EXPORT_RUNS
+        }
+
+    def drop(self) -> None:
+        self.rows(f"DROP DATABASE `{self.name}`")
+        self._connection.close()
+
+
+@pytest.fixture
+def metrics(mariadb: MariaDB) -> Iterator[Metrics]:
+    one = Metrics(mariadb, f"test_{time.monotonic_ns()}")
+    yield one
+    one.drop()
+
+
+@pytest.fixture
+def private_mariadb() -> Iterator[MariaDB]:
+    """A server of the test's own, to be killed and paused."""
+    with MariaDB() as server:
+        yield server
+
+
 @pytest.fixture
 def private_mongod() -> Iterator[Mongod]:
     """A server of the test's own, to be killed, paused and broken."""
     if os.environ.get("MONGODB_TEST_URI"):
         pytest.skip("MONGODB_TEST_URI names a server that may not be broken")
-    with mongod.running() as server:
+    with Mongod() as server:
         yield server
 
 
@@ -119,7 +170,7 @@ class Process:
     """The exporter as a process of its own, as `uv run metrics.py` starts it."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        self.port = mongod.free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -142,7 +193,7 @@ class Process:
                 env=self.environment,
                 stdout=log,
                 stderr=log,
-                preexec_fn=mongod.die_with_parent,
+                preexec_fn=die_with_parent,
             )
         end = time.monotonic() + 15
         while time.monotonic() < end:

@@ -15,7 +15,8 @@ import pytest
 
 from librechat_exporter import __version__
 from tests.conftest import METRICS_PY, MakeProcess
-from tools import mongod, reference
+from tools import reference
+from tools.server import die_with_parent
 
 ROOT = METRICS_PY.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -108,7 +109,7 @@ def test_the_demo(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=mongod.die_with_parent,
+        preexec_fn=die_with_parent,
     ) as demo:
         try:
             time.sleep(1)

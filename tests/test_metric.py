@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from librechat_exporter.daemon import all_collectors
 from librechat_exporter.metric import OTHER, LabelGuard, Metric, Samples
 from librechat_exporter.scrape import SELF_METRICS
-from librechat_exporter.settings import documented
+from librechat_exporter.settings import Settings, documented
 
 MODELS = Metric("test_answers_total", "Answers", "counter", "happened", ("model",))
 PLAIN = Metric("test_users", "Users", "gauge", "is")
@@ -19,7 +19,7 @@ def test_no_name_is_defined_twice_and_every_group_has_a_toggle() -> None:
     collectors = all_collectors()
     metrics = [*(metric for collector in collectors for metric in collector.metrics), *SELF_METRICS]
     assert len({metric.name for metric in metrics}) == len(metrics) > 40
-    toggles = {name.removeprefix("ENABLE_").removesuffix("_METRICS").lower() for name in documented()}
+    toggles = {name.removeprefix("ENABLE_").removesuffix("_METRICS").lower() for name in documented(Settings)}
     assert {group for metric in metrics for group in metric.groups} <= toggles
     assert len({collector.name for collector in collectors}) == len(collectors)
 

@@ -18,7 +18,7 @@ from tests.conftest import METRICS_PY, Document, MakeExporter
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine's, no .env of the folder's."""
-    for name in (*documented(), *(name.lower() for name in documented())):
+    for name in (*documented(Settings), *(name.lower() for name in documented(Settings))):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -159,7 +159,7 @@ def test_a_disabled_group_runs_no_query(
     database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     database["messages"].insert_one({"messageId": "m1"})
-    toggles = {name.lower(): False for name in documented() if name.startswith("ENABLE_")}
+    toggles = {name.lower(): False for name in documented(Settings) if name.startswith("ENABLE_")}
     database.command("profile", 2)
 
     def collections(**on: bool) -> set[str]:

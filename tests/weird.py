@@ -10,8 +10,8 @@ NOW = datetime(2026, 3, 4, 15, 6, 7, tzinfo=UTC)
 MISSING = object()
 
 _odd_text = st.sampled_from(
-    ["", " ", 'quo"te', "new\nline", "back\\slash", "\0null", "x" * 10_000, "ü" * 300, "$field", "a.b", "{}", "😀" * 70]
-)
+    ["", " ", 'quo"te', "new\nline", "back\\slash", "\0null", "LONG", "ü" * 300, "$field", "a.b", "{}", "😀" * 70]
+).map(lambda text: text.replace("LONG", "x" * 10_000))
 _wrong_type: st.SearchStrategy[Any] = st.sampled_from(
     [
         None,
@@ -65,7 +65,38 @@ def object_ids() -> st.SearchStrategy[ObjectId]:
     )
 
 
+_outputs = st.sampled_from(
+    [
+        "Error processing tool: no",
+        " \n error calling TOOL",
+        "Error: [MCP][wiki][search] tool call failed: MCP error -32603\n Please fix your mistakes.",
+        "Error: bad arguments\n Please fix your mistakes. \n",
+        "Error: in what it says",
+        "an answer about Error processing tool",
+        "Error: please fix your mistakes. No?",
+        "LONG",
+        "Error: LONGtool call failed:",
+        "LONG error processing tool",
+        'quo"te',
+    ]
+).map(lambda output: output.replace("LONG", "tool call " * 2000))
+_call = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.one_of(st.sampled_from(["search", "search ", "Search", "run"]), _odd_text, _wrong_type),
+        "function": st.one_of(
+            st.fixed_dictionaries(
+                {}, optional={"name": st.one_of(st.just("getWeather"), _odd_text), "output": _outputs}
+            ),
+            _wrong_type,
+        ),
+        "type": st.one_of(st.sampled_from(["tool_call", "function", "code_interpreter"]), _wrong_type),
+        "output": st.one_of(_outputs, _wrong_type),
+    },
+)
 _part = st.one_of(
+    st.fixed_dictionaries({"type": st.just("tool_call")}, optional={"tool_call": st.one_of(_call, _call, _wrong_type)}),
+    st.just({"type": "tool_call", "tool_call": [{"name": "in a list"}]}),
     st.just({"type": "text", "text": "hello"}),
     st.just({"type": "error", "error": "An error occurred"}),
     st.just({"type": "tool_call", "tool_call": {"name": "x", "output": "Error: no"}}),
@@ -99,7 +130,9 @@ def _without_missing(value: Any) -> Any:
     return [_without_missing(inner) for inner in value] if isinstance(value, list) else value
 
 
-def messages() -> st.SearchStrategy[dict[str, Any]]:
+def messages(created: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[dict[str, Any]]:
+    if created is None:
+        created = st.one_of(moments(), moments(), st.lists(moments(), max_size=2))
     return _documents(
         {
             "_id": object_ids(),
@@ -114,14 +147,16 @@ def messages() -> st.SearchStrategy[dict[str, Any]]:
             "model": _field(_models),
             "endpoint": _field(st.sampled_from(["agents", "openAI"])),
             "tokenCount": _field(_token_counts),
-            "createdAt": _field(st.one_of(moments(), moments(), st.lists(moments(), max_size=2))),
+            "createdAt": st.one_of(created, _field(created)),
             "updatedAt": _field(moments()),
-            "feedback": st.one_of(_field(st.just(MISSING)), _feedback, st.lists(_feedback, max_size=2)),
+            "feedback": st.one_of(_field(_feedback), _feedback, st.lists(_feedback, max_size=2)),
         }
     )
 
 
-def message_lists() -> st.SearchStrategy[list[dict[str, Any]]]:
+def message_lists(
+    created: st.SearchStrategy[Any] | None = None, min_size: int = 0
+) -> st.SearchStrategy[list[dict[str, Any]]]:
     """A user has one message of each messageId: LibreChat has a unique index on it."""
 
     def key(message: dict[str, Any]) -> tuple[object, ...]:
@@ -129,7 +164,9 @@ def message_lists() -> st.SearchStrategy[list[dict[str, Any]]]:
             return (message["_id"],)
         return message["messageId"], str(message.get("user") or None)
 
-    return st.lists(messages(), max_size=12, unique_by=(lambda message: message["_id"], key))
+    return st.lists(
+        messages(created), min_size=min_size, max_size=12 + min_size, unique_by=(lambda message: message["_id"], key)
+    )
 
 
 def others() -> st.SearchStrategy[dict[str, Any]]:
@@ -142,3 +179,38 @@ AGENTS = [
     {"_id": 3, "id": ["agent_gone"], "model": "x"},
     {"_id": 4, "model": "without an id"},
 ]
+
+_kinds = st.sampled_from(["prompt", "prompt", "completion", "credits"])
+_amounts = st.one_of(
+    st.integers(-5000, 0),
+    st.floats(-5000, 5000).map(lambda value: round(value, 3)),
+    st.sampled_from([-0.0, float("nan"), float("-inf"), 1e300, -(2**62), Decimal128("-12.5"), Int64(-7), "12"]),
+)
+
+
+def transactions(created: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Their `_id` is of about the time that createdAt tells, as LibreChat makes both at once."""
+
+    def with_id(document: dict[str, Any], tail: bytes) -> dict[str, Any]:
+        created = document.get("createdAt")
+        moment = created if isinstance(created, datetime) and 2000 < created.year < 2100 else NOW
+        return {"_id": ObjectId(int(moment.timestamp()).to_bytes(4, "big") + tail)} | document
+
+    fields = {
+        "createdAt": st.one_of(created, _field(created)),
+        "tokenType": st.one_of(_kinds, _field(_kinds)),
+        "model": _field(st.sampled_from(["gpt-4o", "claude"])),
+        "context": _field(st.sampled_from(["message", "title"])),
+        "rawAmount": _field(_amounts),
+        "tokenValue": _field(_amounts),
+        "inputTokens": st.one_of(st.just(MISSING), _field(_amounts)),
+        "writeTokens": st.one_of(st.just(MISSING), _field(_amounts)),
+        "readTokens": st.one_of(st.just(MISSING), _field(_amounts)),
+    }
+    return st.builds(with_id, _documents(fields), st.binary(min_size=8, max_size=8))
+
+
+def users(created: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    providers = st.sampled_from(["local", "openid", "openid  "])
+    fields = {"_id": object_ids(), "createdAt": st.one_of(created, _field(created)), "provider": _field(providers)}
+    return _documents(fields)

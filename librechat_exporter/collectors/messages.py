@@ -7,7 +7,7 @@ from bson import ObjectId
 from librechat_exporter.collectors.base import LedgerCollector
 from librechat_exporter.fold import Fold, Reading, Seen
 from librechat_exporter.ledger import SEEN_KEPT
-from librechat_exporter.librechat import LibreChat, Link, Messages, add_prompts
+from librechat_exporter.librechat import LibreChat, Messages
 from librechat_exporter.metric import Metric, Samples
 from librechat_exporter.state import Cell
 
@@ -69,7 +69,7 @@ class MessagesFold(Fold):
         self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
     ) -> tuple[dict[ObjectId, Cell], Seen]:
         librechat, now = reading.librechat, reading.now
-        groups = librechat.messages(reading.match, now - SEEN_KEPT, now, first=limit)
+        groups = librechat.messages(reading.match, (now - SEEN_KEPT, now), first=limit)
         # What an answer was first counted with stays: its question is not looked up again, and an agent that is given
         # another model moves no count.
         fresh = {
@@ -79,7 +79,7 @@ class MessagesFold(Fold):
             for document, link in zip(group.ids, group.links, strict=True)
             if link is not None and (document not in cells or cells[document].prompt is None)
         }
-        prompts = prompts_of(librechat, groups, fresh)
+        prompts = librechat.prompts(groups, fresh)
         labels = librechat.model_labels(
             group.model for group in groups if any(_pinned(cells.get(one), group) is None for one in group.ids)
         )
@@ -100,7 +100,7 @@ class MessagesFold(Fold):
         return found, _seen(groups)
 
     def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
-        groups = reading.librechat.messages(reading.match, reading.now - SEEN_KEPT, reading.now)
+        groups = reading.librechat.messages(reading.match, (reading.now - SEEN_KEPT, reading.now))
         samples = Samples(reading.guard)
         for group, label, prompt in with_prompts(reading.librechat, groups):
             _add(samples, group, label, len(group.users), sum(group.tokens), prompt, sum(group.skipped))
@@ -112,17 +112,10 @@ def _pinned(cell: Cell | None, group: Messages) -> str | None:
     return cell.model[1] if cell is not None and cell.model is not None and cell.model[0] == group.model else None
 
 
-def prompts_of(librechat: LibreChat, groups: list[Messages], wanted: set[Link]) -> dict[Link, float]:
-    """Tokens of questions by link. Nearly all stand among the same messages as their answers; the rest is looked up."""
-    prompts: dict[Link, float] = {}
-    add_prompts(prompts, groups)
-    return librechat.prompt_tokens(wanted - prompts.keys()) | prompts
-
-
 def with_prompts(librechat: LibreChat, groups: list[Messages]) -> Iterator[tuple[Messages, str, float]]:
     """Each group with its label `model` and the tokens of the questions that it answers, once for each answer."""
     answered = {link for group in groups if not group.by_user for link in group.links if link is not None}
-    prompts = prompts_of(librechat, groups, answered)
+    prompts = librechat.prompts(groups, answered)
     labels = librechat.model_labels(group.model for group in groups)
     for group in groups:
         links = () if group.by_user else group.links

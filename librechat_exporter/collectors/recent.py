@@ -54,7 +54,7 @@ class RecentCollector(Collector):
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         match = window(scrape.now, WINDOW)
-        groups = scrape.librechat.messages(match, scrape.now - WINDOW, scrape.now, conversations=True)
+        groups = scrape.librechat.messages(match, conversations=True)
         samples = scrape.samples()
         samples.add(ACTIVE_USERS, len({user for group in groups for user in group.users} - {None}))
         samples.add(ACTIVE_CONVERSATIONS, len({one for group in groups for one in group.conversations} - {None}))

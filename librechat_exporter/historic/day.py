@@ -1,0 +1,192 @@
+"""What a day holds: read from MongoDB by aggregation, the day's messages in slices of bounded size."""
+
+import hashlib
+import hmac
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from librechat_exporter.historic.dates import Range, bounds
+from librechat_exporter.historic.tables import (
+    DAILY_COST_BY_MODEL,
+    DAILY_ERRORS_BY_MODEL,
+    DAILY_MESSAGES,
+    DAILY_MESSAGES_BY_MODEL,
+    DAILY_RATINGS_BY_MODEL,
+    DAILY_TOKENS_BY_MODEL,
+    DAILY_TOKENS_BY_USER,
+    DAILY_TOOL_CALLS,
+    DAILY_USERS,
+    MONEY_DIGITS,
+    Table,
+)
+from librechat_exporter.librechat import UNKNOWN, LibreChat, Messages, Model, created_between, inserted_between
+from librechat_exporter.settings import ExportSettings
+
+SLICE_MESSAGES = 20_000
+# Transactions have no index on createdAt; their `_id` and createdAt are made within moments of each other.
+ID_MARGIN = timedelta(hours=1)
+
+Row = tuple[Any, ...]
+UserKey = Callable[[str], str]
+
+
+@dataclass
+class Day:
+    """A day's rows by table, without their date; users: who wrote a message; skipped: amounts that were no numbers."""
+
+    date: date
+    users: set[str] = field(default_factory=set)
+    messages: int = 0
+    skipped: int = 0
+    rows: dict[Table, list[Row]] = field(default_factory=dict)
+
+
+def user_key(settings: ExportSettings) -> UserKey | None:
+    """How daily_tokens_by_user names a user, by USER_IDS; None if it does not."""
+    if settings.user_ids == "none":
+        return None
+    if settings.user_ids == "raw":
+        return lambda user: user
+    salt = settings.user_id_salt.get_secret_value().encode()
+    return lambda user: hmac.new(salt, user.encode(), hashlib.sha256).hexdigest()
+
+
+def read_day(
+    librechat: LibreChat, day: date, start: datetime, end: datetime, key: UserKey | None, labels: dict[Model, str]
+) -> Day:
+    """What was created from start on and before end. Raises PyMongoError.
+
+    labels: the models' labels that are known already; those of this day are added.
+    """
+    found = Day(day)
+    counts = _Counts(librechat, labels)
+    for lower, upper in _slices(librechat, start, end):
+        counts.add(librechat.messages(created_between(lower, upper), usage=True))
+    found.users = {user for user in counts.users if user is not None}
+    found.messages = counts.messages
+    found.rows = counts.rows(key)
+    found.rows[DAILY_USERS] = [(len(found.users),)]
+    found.rows[DAILY_MESSAGES] = [(counts.messages, librechat.count("conversations", created_between(start, end)))]
+    found.rows[DAILY_COST_BY_MODEL], skipped = _cost(librechat, start, end)
+    found.skipped = counts.skipped + skipped
+    return found
+
+
+def new_users(librechat: LibreChat, days: Range, timezone: ZoneInfo) -> dict[date, list[Row]]:
+    """Rows of DAILY_NEW_USERS by day. Users have no index on createdAt, so they are read once for all days."""
+    found: dict[date, Counter[str]] = defaultdict(Counter)
+    for created, provider in librechat.registrations(created_between(*bounds(days, timezone))):
+        found[created.astimezone(timezone).date()][provider] += 1
+    return {day: _rows(providers) for day, providers in found.items()}
+
+
+def _slices(librechat: LibreChat, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """The time in parts with not more messages than a query should hold in memory at once."""
+    half = (end - start) / 2
+    # Of the range alone, the index tells the number.
+    count = librechat.count("messages", {"createdAt": {"$gte": start, "$lt": end}})
+    if count <= SLICE_MESSAGES or half < timedelta(milliseconds=1):
+        yield start, end
+    else:
+        middle = start + timedelta(milliseconds=half // timedelta(milliseconds=1))
+        yield from _slices(librechat, start, middle)
+        yield from _slices(librechat, middle, end)
+
+
+class _Counts:
+    """Sums over a day's messages."""
+
+    def __init__(self, librechat: LibreChat, labels: dict[Model, str]) -> None:
+        self._librechat = librechat
+        self._labels = labels
+        self.messages = 0
+        self.skipped = 0
+        self.users: dict[str | None, list[float]] = defaultdict(lambda: [0, 0])
+        self._models: dict[str, list[float]] = defaultdict(lambda: [0, 0])
+        self._answers: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._ratings: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        self._calls: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+
+    def add(self, groups: list[Messages]) -> None:
+        answered = {link for group in groups if not group.by_user for link in group.links if link is not None}
+        prompts = self._librechat.prompts(groups, answered)
+        self._labels |= self._librechat.model_labels({group.model for group in groups} - self._labels.keys())
+        for group in groups:
+            model = self._labels[group.model]
+            self._count(group, model)
+            if group.by_user:
+                for user in set(group.users):
+                    _ = self.users[user]
+                continue
+            read = 0.0
+            for user, link, tokens in zip(group.users, group.links, group.tokens, strict=True):
+                prompt = prompts.get(link, 0) if link is not None else 0
+                sums = self.users[user]
+                sums[0] += prompt
+                sums[1] += tokens
+                read += prompt
+            self._models[model][0] += read
+            self._models[model][1] += sum(group.tokens)
+
+    def _count(self, group: Messages, model: str) -> None:
+        count = len(group.users)
+        self.messages += count
+        self.skipped += sum(group.skipped)
+        if group.failed:
+            self._errors[model] += count
+        if not group.by_user:
+            self._answers[model] += count
+        if group.rating is not None:
+            self._ratings[model, group.tag or ""][0 if group.rating == "thumbsUp" else 1] += count
+        for calls in group.tool_calls:
+            for name, failed in calls:
+                self._calls[name][0] += 1
+                self._calls[name][1] += failed
+
+    def rows(self, key: UserKey | None) -> dict[Table, list[Row]]:
+        users = {}
+        if key is not None:
+            users = {UNKNOWN if user is None else key(user): sums for user, sums in self.users.items()}
+        return {
+            DAILY_MESSAGES_BY_MODEL: _rows(self._answers),
+            DAILY_TOKENS_BY_MODEL: _rows(self._models),
+            DAILY_TOKENS_BY_USER: _rows(users),
+            DAILY_ERRORS_BY_MODEL: _rows(self._errors),
+            DAILY_RATINGS_BY_MODEL: _rows(self._ratings),
+            DAILY_TOOL_CALLS: _rows(self._calls),
+        }
+
+
+def _cost(librechat: LibreChat, start: datetime, end: datetime) -> tuple[list[Row], int]:
+    near = inserted_between(start - ID_MARGIN, end + ID_MARGIN)
+    sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, Decimal()])
+    skipped = 0
+    for spent in librechat.spent(near | created_between(start, end)):
+        cost = round(Decimal(spent.input_usd) + Decimal(spent.output_usd), MONEY_DIGITS)
+        amounts = (spent.input, spent.output, spent.cache_read, spent.cache_write, cost)
+        row = sums[spent.model, spent.context]
+        row[:] = [before + amount for before, amount in zip(row, amounts, strict=True)]
+        skipped += spent.skipped
+    return _rows(sums), skipped
+
+
+def _rows(sums: dict[Any, Any]) -> list[Row]:
+    """Rows of names and sums. MariaDB takes names that differ in trailing spaces alone for the same."""
+    merged: dict[Row, list[Any]] = {}
+    for names, values in sums.items():
+        key = tuple(name.rstrip(" ") for name in (names if isinstance(names, tuple) else (names,)))
+        amounts = values if isinstance(values, list) else [values]
+        before = merged.setdefault(key, [0] * len(amounts))
+        merged[key] = [one + other for one, other in zip(before, amounts, strict=True)]
+    return [(*key, *map(_whole, amounts)) for key, amounts in merged.items()]
+
+
+def _whole(amount: Any) -> Any:
+    """A tokenCount can be a double; the tables hold whole tokens."""
+    return round(amount) if isinstance(amount, float) else amount

@@ -1,0 +1,309 @@
+"""MariaDB or MySQL: the schema and its upgrade, days replaced in one transaction each, retries, and the lock."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+
+import mysql.connector
+from mysql.connector import errorcode
+from mysql.connector.abstracts import MySQLConnectionAbstract, MySQLCursorAbstract
+
+from librechat_exporter.historic import tables
+from librechat_exporter.historic.dates import Period, Range
+from librechat_exporter.historic.day import Day, Row
+from librechat_exporter.historic.tables import ALL, COUNT, DAILY, EXPORT_RUNS, NAME, PERIODIC, Table
+from librechat_exporter.settings import ExportSettings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Users = Mapping[Period, int]
+
+_CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 300
+_LONGEST_WAIT = 300.0
+_RETAKE_SECONDS = 10  # until the server has noticed that the connection which held the lock is gone
+_ROWS_AT_ONCE = 5000
+# Whether the transaction was done is unknown or it was not: to do it again is right, as it replaces all that it writes.
+_TRANSIENT = {
+    *(errorcode.ER_LOCK_DEADLOCK, errorcode.ER_LOCK_WAIT_TIMEOUT, errorcode.ER_CHECKREAD),
+    *(errorcode.ER_SERVER_SHUTDOWN, errorcode.ER_CON_COUNT_ERROR, errorcode.ER_QUERY_INTERRUPTED),
+    *(errorcode.CR_CONNECTION_ERROR, errorcode.CR_CONN_HOST_ERROR, errorcode.CR_UNKNOWN_HOST),
+    *(errorcode.CR_SERVER_GONE_ERROR, errorcode.CR_SERVER_LOST, errorcode.CR_SERVER_LOST_EXTENDED),
+    *(errorcode.CR_SERVER_HANDSHAKE_ERR, 1927),  # MariaDB's own: the connection was killed
+}
+_NAMES = {number: name for name, number in vars(errorcode).items() if isinstance(number, int)}
+# These messages speak of the connection alone. Others may quote a row, and so a user's id.
+_HARMLESS = {
+    *(errorcode.ER_ACCESS_DENIED_ERROR, errorcode.ER_DBACCESS_DENIED_ERROR, errorcode.ER_BAD_DB_ERROR),
+    *(errorcode.ER_TABLEACCESS_DENIED_ERROR, errorcode.CR_CONN_HOST_ERROR, errorcode.CR_UNKNOWN_HOST),
+    *(errorcode.CR_CONNECTION_ERROR, errorcode.CR_SSL_CONNECTION_ERROR, errorcode.CR_SERVER_LOST),
+}
+
+
+class StoreError(Exception):
+    """MariaDB refuses, or does not answer after all tries. Its text quotes no row."""
+
+
+class LockedError(Exception):
+    """Another export writes into this database."""
+
+
+def describe(error: mysql.connector.Error) -> str:
+    """The error in a line that quotes no row."""
+    name = _NAMES.get(error.errno, "no name")
+    text = f": {error.msg}" if error.errno in _HARMLESS else ""
+    return f"MariaDB error {error.errno} ({name}){text}"
+
+
+def _is_transient(error: mysql.connector.Error) -> bool:
+    # The driver's own errors about a connection that is gone have no number.
+    return error.errno in _TRANSIENT or error.errno == -1
+
+
+class Store:
+    """The database that the settings name. Every method raises StoreError, and LockedError if the lock is lost."""
+
+    def __init__(self, settings: ExportSettings) -> None:
+        self._settings = settings
+        self._connection: MySQLConnectionAbstract | None = None
+        self._lock_wait: int | None = None
+        # Named locks are the server's, not the database's, and MySQL allows them 64 characters.
+        digest = hashlib.sha256(settings.mysql_database.encode()).hexdigest()[:32]
+        self._lock = f"librechat_exporter.{digest}"
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    def lock(self) -> None:
+        """From now on, no other export writes into this database. Raises LockedError if one does already."""
+        self._lock_wait = 0
+        self._transaction(lambda _: None)
+        self._lock_wait = _RETAKE_SECONDS
+
+    def upgrade(self) -> list[str]:
+        """Brings the schema up to date; what was done, a line each."""
+        return self._transaction(lambda cursor: [_execute(cursor, *change) for change in _changes(cursor)])
+
+    def days(self) -> set[date]:
+        """The days that are there."""
+        return self._dates((tables.DAILY_USERS, tables.DAILY_MESSAGES))
+
+    def periods(self) -> dict[Table, set[date]]:
+        """First days of the weeks and months that are there."""
+        return {table: self._dates((table,)) for table in PERIODIC}
+
+    def write(self, day: Day | None, users: Users, *, force: bool) -> int:
+        """Replaces the day, and adds these periods' users, in one transaction. Returns the number of rows.
+
+        Without force a period that is there already does not shrink: chats may have been deleted since.
+        """
+
+        def work(cursor: MySQLCursorAbstract) -> int:
+            rows = _replace(cursor, day) if day is not None else 0
+            for period, count in users.items():
+                newer = "VALUES(unique_users)" if force else "GREATEST(unique_users, VALUES(unique_users))"
+                cursor.execute(
+                    f"INSERT INTO `{period.table.name}` (`{period.table.day}`, unique_users) VALUES (%s, %s)"  # noqa: S608
+                    f" ON DUPLICATE KEY UPDATE unique_users = {newer}",
+                    (period.days.first, count),
+                )
+            return rows + len(users)
+
+        return self._transaction(work)
+
+    def outside(self, days: Range) -> int:
+        """How many rows cleanup would delete."""
+        return self._transaction(lambda cursor: sum(_count(cursor, *clause) for clause in _outside(cursor, days)))
+
+    def cleanup(self, days: Range) -> int:
+        """Deletes all days outside the range, and weeks and months of which no day is in it. Returns the rows."""
+
+        def work(cursor: MySQLCursorAbstract) -> int:
+            deleted = 0
+            for table, condition, parameters in _outside(cursor, days):
+                cursor.execute(f"DELETE FROM `{table.name}` WHERE {condition}", parameters)  # noqa: S608
+                deleted += cursor.rowcount
+            return deleted
+
+        return self._transaction(work)
+
+    def begin_run(self, days: Range) -> int:
+        """Notes in export_runs that a run began; its number."""
+
+        def work(cursor: MySQLCursorAbstract) -> int:
+            now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+            names = ", ".join(EXPORT_RUNS.values)
+            cursor.execute(
+                f"INSERT INTO export_runs ({names}) VALUES (%s, %s, %s, 0, 0, 0, 'running')",  # noqa: S608
+                (now, days.first, days.last),
+            )
+            return cursor.lastrowid or 0
+
+        return self._transaction(work)
+
+    def end_run(self, run: int, days: int, rows: int, seconds: float, outcome: str) -> None:
+        """Notes how it ended."""
+        statement = "UPDATE export_runs SET days_written=%s, rows_written=%s, seconds=%s, outcome=%s WHERE id=%s"
+        self._transaction(lambda cursor: cursor.execute(statement, (days, rows, round(seconds, 3), outcome, run)))
+
+    def _dates(self, of: Iterable[Table]) -> set[date]:
+        def work(cursor: MySQLCursorAbstract) -> set[date]:
+            found: set[date] = set()
+            for table in _existing(cursor, of):
+                cursor.execute(f"SELECT DISTINCT `{table.day}` FROM `{table.name}`")  # noqa: S608
+                found.update(row[0] for row in _rows(cursor))
+            return found
+
+        return self._transaction(work)
+
+    def _transaction(self, work: Callable[[MySQLCursorAbstract], T]) -> T:
+        """All of the work or nothing of it; again, after a wait, if the connection is lost or there is a deadlock."""
+        tries = 0
+        while True:
+            try:
+                connection = self._connected()
+                cursor = connection.cursor()
+                result = work(cursor)
+                connection.commit()
+                cursor.close()
+            except mysql.connector.Error as error:
+                self.close()
+                if not _is_transient(error) or tries == self._settings.mysql_max_retries:
+                    raise StoreError(describe(error)) from None
+                wait = min(self._settings.mysql_retry_delay * 2**tries, _LONGEST_WAIT)
+                tries += 1
+                log.warning("%s; try %d of %d in %g s", describe(error), tries, self._settings.mysql_max_retries, wait)
+                time.sleep(wait)
+            except BaseException:
+                self.close()
+                raise
+            else:
+                return result
+
+    def _connected(self) -> MySQLConnectionAbstract:
+        if self._connection is None:
+            self._connection = _connect(self._settings)
+            if self._lock_wait is not None:
+                self._take_lock(self._connection, self._lock_wait)
+        return self._connection
+
+    def _take_lock(self, connection: MySQLConnectionAbstract, seconds: int) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SELECT GET_LOCK(%s, %s)", (self._lock, seconds))
+        [(taken,)] = _rows(cursor)
+        cursor.close()
+        if taken != 1:
+            raise LockedError(f"another export writes into the database {self._settings.mysql_database}")
+
+
+def _connect(settings: ExportSettings) -> MySQLConnectionAbstract:
+    options: dict[str, Any] = {}
+    if settings.mysql_ssl_ca is not None:
+        options = {"ssl_ca": str(settings.mysql_ssl_ca), "ssl_verify_cert": True, "ssl_verify_identity": True}
+    connection = mysql.connector.connect(
+        host=settings.mysql_host,
+        port=settings.mysql_port,
+        user=settings.mysql_user,
+        password=settings.mysql_password.get_secret_value(),
+        database=settings.mysql_database,
+        charset="utf8mb4",
+        collation="utf8mb4_bin",  # the driver's own default is unknown to MariaDB
+        connection_timeout=_CONNECT_SECONDS,
+        read_timeout=_ANSWER_SECONDS,
+        write_timeout=_ANSWER_SECONDS,
+        sql_mode="TRADITIONAL",
+        **options,
+    )
+    if not isinstance(connection, MySQLConnectionAbstract):
+        raise TypeError("the driver gave a connection of a pool")
+    return connection
+
+
+def _rows(cursor: MySQLCursorAbstract) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in cursor.fetchall()]
+
+
+def _execute(cursor: MySQLCursorAbstract, said: str, statement: str) -> str:
+    cursor.execute(statement)
+    return said
+
+
+def _replace(cursor: MySQLCursorAbstract, day: Day) -> int:
+    written = 0
+    for table in DAILY:
+        cursor.execute(f"DELETE FROM `{table.name}` WHERE `{table.day}` = %s", (day.date,))  # noqa: S608
+        rows = day.rows[table]
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            _insert(cursor, table, day.date, rows[start : start + _ROWS_AT_ONCE])
+        written += len(rows)
+    return written
+
+
+def _insert(cursor: MySQLCursorAbstract, table: Table, day: date, rows: list[Row]) -> None:
+    """All in one statement. Only names are parameters: the driver takes its time to quote each."""
+    names = len(table.key) - 1
+    lines = [f"('{day}'{', %s' * names}, {', '.join(map(str, row[names:]))})" for row in rows]
+    columns = ", ".join(f"`{name}`" for name in table.columns)
+    cursor.execute(
+        f"INSERT INTO `{table.name}` ({columns}) VALUES {', '.join(lines)}",  # noqa: S608
+        [name for row in rows for name in row[:names]],
+    )
+
+
+def _existing(cursor: MySQLCursorAbstract, of: Iterable[Table]) -> list[Table]:
+    cursor.execute("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()")
+    names = {row[0] for row in _rows(cursor)}
+    return [table for table in of if table.name in names]
+
+
+def _outside(cursor: MySQLCursorAbstract, days: Range) -> list[tuple[Table, str, tuple[date, date]]]:
+    """Conditions on the tables' rows that are outside the range."""
+    found = []
+    for table in _existing(cursor, (*DAILY, *PERIODIC)):
+        last = f"`{table.day}`"
+        if table is tables.WEEKLY_USERS:
+            last = f"{last} + INTERVAL 6 DAY"
+        elif table is tables.MONTHLY_USERS:
+            last = f"LAST_DAY({last})"
+        found.append((table, f"{last} < %s OR `{table.day}` > %s", (days.first, days.last)))
+    return found
+
+
+def _count(cursor: MySQLCursorAbstract, table: Table, condition: str, parameters: tuple[date, date]) -> int:
+    cursor.execute(f"SELECT COUNT(*) FROM `{table.name}` WHERE {condition}", parameters)  # noqa: S608
+    [(count,)] = _rows(cursor)
+    return int(count)
+
+
+def _changes(cursor: MySQLCursorAbstract) -> list[tuple[str, str]]:
+    """What the schema lacks: in words, and the statement that mends it."""
+    cursor.execute(
+        "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLLATION_NAME FROM information_schema.COLUMNS"
+        " WHERE TABLE_SCHEMA = DATABASE()"
+    )
+    columns = {(table, column): (kind, collation) for table, column, kind, collation in _rows(cursor)}
+    cursor.execute("SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()")
+    engines = dict(_rows(cursor))
+    changes = []
+    for table in ALL:
+        if table.name not in engines:
+            changes.append((f"created the table {table.name}", table.create))
+            continue
+        if engines[table.name] != "InnoDB":  # others have no transactions
+            changes.append((f"moved {table.name} to InnoDB", f"ALTER TABLE `{table.name}` ENGINE=InnoDB"))
+        for name, kind in table.columns.items():
+            column = columns.get((table.name, name))
+            if column is None:
+                done, how = f"added the column {table.name}.{name}", "ADD COLUMN"
+            elif (kind == COUNT and column[0] != "bigint") or (kind == NAME and column[1] != "utf8mb4_bin"):
+                done, how = f"changed {table.name}.{name} to {kind}", "MODIFY COLUMN"
+            else:
+                continue
+            changes.append((done, f"ALTER TABLE `{table.name}` {how} `{name}` {kind}"))
+    return changes

@@ -1,0 +1,162 @@
+"""What every table of the historic export should hold, in plain Python, one document after the other."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bson import Decimal128
+
+from tests import oracle
+from tests.oracle import Document
+
+Rows = dict[tuple[Any, ...], list[float]]
+Tables = dict[str, Rows]
+
+DAY = timedelta(days=1)
+
+
+def amount(value: Any) -> float | None:
+    if isinstance(value, Decimal128):
+        value = float(str(value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or abs(value) > 1e12:
+        return None
+    return abs(value)
+
+
+def label(value: Any) -> str:
+    """MariaDB does not tell names apart that differ in trailing spaces."""
+    return (oracle.text(value) or "unknown").rstrip(" ")
+
+
+def tool_calls(message: Document) -> Iterable[tuple[str, bool]]:
+    content = message.get("content")
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and part.get("type") == "tool_call":
+            call = part.get("tool_call")
+            call = call if isinstance(call, dict) else {}
+            function = call.get("function")
+            function = function if isinstance(function, dict) else {}
+            names = (call.get("name"), function.get("name"), call.get("type"))
+            output = call.get("output") if isinstance(call.get("output"), str) else function.get("output")
+            yield label(next((name for name in names if oracle.text(name)), None)), tool_failed(output)
+
+
+def tool_failed(output: Any) -> bool:
+    if not isinstance(output, str):
+        return False
+    output = output.strip(" \t\r\n\v\f").lower()
+    if output.startswith(("error processing tool", "error calling tool")):
+        return True
+    return output.startswith("error:") and (
+        "tool call failed:" in output or output.endswith("please fix your mistakes.")
+    )
+
+
+class ExportOracle:
+    """The tables after the export of first to last, on the morning of `today`, into an empty database."""
+
+    def __init__(
+        self, collections: Mapping[str, Iterable[Document]], first: date, last: date, today: date, timezone: str
+    ) -> None:
+        self.collections = {name: list(documents) for name, documents in collections.items()}
+        self.first, self.last, self.today = first, last, today
+        self.timezone = ZoneInfo(timezone)
+        self.tables: Tables = defaultdict(dict)
+        self.users: dict[date, set[str]] = defaultdict(set)
+        for number in range((last - first).days + 1):
+            self._add("daily_users", (first + number * DAY,), 0)
+            self._add("daily_messages", (first + number * DAY,), 0, 0)
+        for message in self.collections.get("messages", ()):
+            self._message(message)
+        for conversation in self.collections.get("conversations", ()):
+            self._on_day(conversation, "daily_messages", (), 0, 1)
+        for user in self.collections.get("users", ()):
+            self._on_day(user, "daily_new_users", (label(user.get("provider")),), 1)
+        for transaction in self.collections.get("transactions", ()):
+            self._transaction(transaction)
+        for day in [day for (day,) in self.tables["daily_users"]]:
+            self._add("daily_users", (day,), len(self.users[day]))
+        self._periods()
+        for rows in self.tables.values():
+            for values in rows.values():
+                values[:] = [round(value) if number < 4 else value for number, value in enumerate(values)]
+
+    def _day(self, document: Document) -> date | None:
+        created = document.get("createdAt")
+        if not isinstance(created, datetime) or created.year < 2000 or created.year > 2100:
+            return None
+        return created.replace(tzinfo=created.tzinfo or UTC).astimezone(self.timezone).date()
+
+    def _add(self, table: str, key: tuple[Any, ...], *values: float) -> None:
+        before = self.tables[table].setdefault(key, [0] * len(values))
+        self.tables[table][key] = [one + other for one, other in zip(before, values, strict=True)]
+
+    def _on_day(self, document: Document, table: str, key: tuple[Any, ...], *values: float) -> None:
+        day = self._day(document)
+        if day is not None and self.first <= day <= self.last:
+            self._add(table, (day, *key), *values)
+
+    def _message(self, message: Document) -> None:
+        messages = self.collections["messages"]
+        day = self._day(message)
+        user = oracle.user(message)
+        if day is not None and user is not None:
+            self.users[day].add(user)
+        model = oracle.model(message, self.collections.get("agents", ())).rstrip(" ")
+        self._on_day(message, "daily_messages", (), 1, 0)
+        prompt = 0.0 if oracle.is_users(message) else oracle.prompt(message, messages)
+        output = 0.0 if oracle.is_users(message) else oracle.tokens(message)
+        self._on_day(message, "daily_tokens_by_user", ((user or "unknown").rstrip(" "),), prompt, output)
+        if not oracle.is_users(message):
+            self._on_day(message, "daily_messages_by_model", (model,), 1)
+            self._on_day(message, "daily_tokens_by_model", (model,), prompt, output)
+        if oracle.failed(message):
+            self._on_day(message, "daily_errors_by_model", (model,), 1)
+        feedback = message.get("feedback")
+        rating = feedback.get("rating") if isinstance(feedback, dict) else None
+        if isinstance(feedback, dict) and rating in ("thumbsUp", "thumbsDown"):
+            tag = feedback.get("tag")
+            tag = "" if tag is None else tag[:200].rstrip(" ") if isinstance(tag, str) else "unknown"
+            up = rating == "thumbsUp"
+            self._on_day(message, "daily_ratings_by_model", (model, tag), up, not up)
+        for name, failed in tool_calls(message):
+            self._on_day(message, "daily_tool_calls", (name,), 1, failed)
+
+    def _transaction(self, transaction: Document) -> None:
+        kind = transaction.get("tokenType")
+        if kind not in ("prompt", "completion"):
+            return
+        raw, fresh, written, read, value = (
+            amount(transaction.get(name))
+            for name in ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
+        )
+        structured = kind == "prompt" and any(one is not None for one in (fresh, written, read))
+        counted = (fresh if structured else raw) or 0
+        self._on_day(
+            transaction,
+            "daily_cost_by_model",
+            (label(transaction.get("model")), label(transaction.get("context"))),
+            counted if kind == "prompt" else 0,
+            (raw or 0) if kind == "completion" else 0,
+            (read or 0) if structured else 0,
+            (written or 0) if structured else 0,
+            (value or 0) / 1e6,
+        )
+
+    def _periods(self) -> None:
+        """Weeks and months that are over and of which a day was asked for; all their days count."""
+        for number in range((self.last - self.first).days + 1):
+            day = self.first + number * DAY
+            monday = day - day.weekday() * DAY
+            month = day.replace(day=1)
+            after_month = (month + 31 * DAY).replace(day=1)
+            for table, start, end in (
+                ("weekly_users", monday, monday + 7 * DAY),
+                ("monthly_users", month, after_month),
+            ):
+                if end <= self.today:
+                    users = [users for day, users in self.users.items() if start <= day < end]
+                    self.tables[table][(start,)] = [len(set().union(*users))]

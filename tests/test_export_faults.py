@@ -1,0 +1,288 @@
+"""The historic export when it is killed, and when MariaDB or MongoDB is: each day is old or new, never half."""
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.database import Database
+
+from librechat_exporter.historic import command, store
+from librechat_exporter.historic.day import Day
+from librechat_exporter.historic.store import Store, StoreError
+from librechat_exporter.historic.tables import DAILY, DAILY_USERS
+from librechat_exporter.librechat import LibreChat
+from librechat_exporter.settings import ExportSettings
+from librechat_exporter.simulator import Simulator
+from tests.conftest import Document, Metrics
+from tests.test_export import SCRIPT
+from tools.mariadb import MariaDB
+from tools.mongod import Mongod
+from tools.server import die_with_parent
+
+KILLS = 30
+FIRST, LAST = "2026-02-01", "2026-03-31"
+END = datetime(2026, 4, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def history(database: Database[Document]) -> Database[Document]:
+    """Two months of it."""
+    Simulator(database, users=15).fill(1500, days=60, end=END)
+    return database
+
+
+@pytest.fixture
+def start(mongodb_uri: str, history: Database[Document]) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts exports as processes of their own, with these settings."""
+    running = []
+
+    def begin(environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+        given = {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": history.name, **environment}
+        process = subprocess.Popen(
+            [sys.executable, SCRIPT, FIRST, LAST, *arguments],
+            env=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    return output + errors
+
+
+def days_are_whole(metrics: Metrics) -> None:
+    """Every day that is there is in all tables that an export of its fills, and no other day is in any."""
+    if metrics.rows("SHOW TABLES LIKE 'export_runs'") == []:
+        return
+    users = {day for (day,) in metrics.rows("SELECT date FROM daily_users")}
+    for table in DAILY:
+        days = {day for (day,) in metrics.rows(f"SELECT DISTINCT date FROM {table.name}")}  # noqa: S608
+        assert days <= users, table.name
+        if table.name in ("daily_messages", "daily_messages_by_model", "daily_tokens_by_user", "daily_cost_by_model"):
+            assert days == users, table.name
+
+
+def test_killed_at_any_moment(
+    start: Callable[..., "subprocess.Popen[str]"], mariadb: MariaDB, metrics: Metrics, history: Database[Document]
+) -> None:
+    """Killed again and again, each time followed by a rerun, it leaves the tables of an undisturbed export."""
+    undisturbed = Metrics(mariadb, f"{metrics.name}_undisturbed")
+    started = time.monotonic()
+    finish(start(undisturbed.environment))
+    length = time.monotonic() - started
+    chance = random.Random(5)
+    killed = 0
+    for number in range(KILLS):
+        process = start(metrics.environment, *(["--force"] if number % 3 == 2 else []))
+        # Starting takes most of the time; the rest of it is what is of interest.
+        time.sleep(length * chance.uniform(0.5, 1.0))
+        process.kill()
+        killed += process.wait() == -9
+        days_are_whole(metrics)
+        if number % 5 == 4:
+            finish(start(metrics.environment))
+            assert metrics.tables() == undisturbed.tables()
+            for table in DAILY:
+                metrics.rows(f"DELETE FROM {table.name} WHERE DAY(date) % 3 = {number % 3}")  # noqa: S608
+            metrics.rows("DELETE FROM weekly_users")
+    assert killed > KILLS / 2
+    finish(start(metrics.environment))
+    assert metrics.tables() == undisturbed.tables()
+    assert len(metrics.tables()["daily_users"]) == 59
+    assert {outcome for (outcome,) in metrics.rows("SELECT outcome FROM export_runs")} == {"running", "success"}
+    undisturbed.drop()
+
+
+@pytest.fixture
+def lone(private_mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch) -> Metrics:
+    """A database of a MariaDB that may be killed."""
+    metrics = Metrics(private_mariadb, "lone")
+    for name, value in metrics.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MYSQL_RETRY_DELAY", "0.5")
+    return metrics
+
+
+def a_day(day: date, users: int) -> Day:
+    rows: dict[Any, Any] = {table: [] for table in DAILY}
+    return Day(day, rows=rows | {DAILY_USERS: [(users,)]})
+
+
+def test_mariadb_killed_within_a_transaction(
+    private_mariadb: MariaDB, lone: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Store(ExportSettings.load())
+    one.lock()
+    one.upgrade()
+    one.write(a_day(date(2026, 3, 1), 5), {}, force=False)
+    replace = store._replace
+    kills = [2]
+
+    def killing(cursor: Any, day: Day) -> int:
+        rows = replace(cursor, day)
+        if kills[0]:
+            kills[0] -= 1
+            private_mariadb.kill()
+        return rows
+
+    def wait(_seconds: float) -> None:
+        if private_mariadb.process is None:
+            private_mariadb.start()
+
+    monkeypatch.setattr(store, "_replace", killing)
+    monkeypatch.setattr("librechat_exporter.historic.store.time.sleep", wait)
+    one.write(a_day(date(2026, 3, 1), 6), {}, force=False)
+    one.close()
+    assert kills == [0]
+    assert "try 1 of 5" in caplog.text
+    after = Metrics(private_mariadb, "lone")
+    assert after.rows("SELECT unique_users FROM daily_users") == [(6,)]
+
+
+def test_mariadb_that_stays_away_ends_the_run(
+    private_mariadb: MariaDB,
+    lone: Metrics,
+    history: Database[Document],
+    mongodb_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It names the days that are missing; a rerun writes them."""
+    monkeypatch.setenv("MONGODB_URI", mongodb_uri)
+    monkeypatch.setenv("MONGODB_DATABASE", history.name)
+    monkeypatch.setenv("MYSQL_MAX_RETRIES", "1")
+    replace = store._replace
+
+    def killing(cursor: Any, day: Day) -> int:
+        if day.date == date(2026, 2, 20):
+            private_mariadb.kill()
+        return replace(cursor, day)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_replace", killing)
+        assert command.main([FIRST, LAST]) == 1
+    said = capsys.readouterr().err
+    assert "40 days failed: 2026-02-20 to 2026-03-31" in said
+    assert "MariaDB error 2003 (CR_CONN_HOST_ERROR)" in said
+    private_mariadb.start()
+    assert command.main([FIRST, LAST]) == 0
+    after = Metrics(private_mariadb, "lone")
+    assert len(after.tables()["daily_users"]) == 59
+    outcomes = after.rows("SELECT outcome FROM export_runs ORDER BY id")
+    assert outcomes == [("running",), ("success",)], "the first could not even note that it failed"
+
+
+def test_a_deadlock_is_tried_again(lone: Metrics, private_mariadb: MariaDB, caplog: pytest.LogCaptureFixture) -> None:
+    """A real one, with a reader who locks rows in another order."""
+    one = Store(ExportSettings.load())
+    one.upgrade()
+    one.write(a_day(date(2026, 3, 1), 5), {}, force=False)
+    lone.rows("INSERT INTO daily_new_users VALUES ('2026-03-01', 'x', 1)")
+    lone.rows("CREATE TABLE big (id INT PRIMARY KEY) ENGINE=InnoDB")
+    other = private_mariadb.connect("lone")
+    cursor = other.cursor()
+    cursor.execute("BEGIN")
+    cursor.execute("INSERT INTO big SELECT seq FROM seq_1_to_5000")  # the heavier one survives a deadlock
+    cursor.execute("SELECT * FROM daily_new_users WHERE date = '2026-03-01' FOR UPDATE")
+    cursor.fetchall()
+    writing = threading.Thread(target=one.write, args=(a_day(date(2026, 3, 1), 6), {}), kwargs={"force": False})
+    writing.start()
+    time.sleep(0.5)
+    cursor.execute("SELECT * FROM daily_users WHERE date = '2026-03-01' FOR UPDATE")
+    cursor.fetchall()
+    cursor.execute("ROLLBACK")
+    writing.join(20)
+    assert not writing.is_alive()
+    assert "ER_LOCK_DEADLOCK" in caplog.text
+    assert lone.rows("SELECT unique_users FROM daily_users") == [(6,)]
+    one.close()
+    other.close()
+
+
+@pytest.fixture
+def lonely(private_mongod: Mongod, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Mongod:
+    """A MongoDB that may be killed, with two months of history."""
+    with pymongo.MongoClient[Document](private_mongod.uri, journal=True) as client:
+        Simulator(client["lone"], users=15).fill(1500, days=60, end=END)
+    for name, value in metrics.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MONGODB_URI", f"{private_mongod.uri}?serverSelectionTimeoutMS=1000")
+    monkeypatch.setenv("MONGODB_DATABASE", "lone")
+    return private_mongod
+
+
+def test_mongodb_killed_within_a_day(
+    lonely: Mongod, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The days before it are there, those after it are named, and a rerun writes them."""
+    spent = LibreChat.spent
+
+    def killing(librechat: Any, match: Document) -> Any:
+        if lonely.process is not None and match["createdAt"]["$gte"] == datetime(2026, 2, 20, tzinfo=UTC):
+            lonely.kill()
+        return spent(librechat, match)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LibreChat, "spent", killing)
+        monkeypatch.setattr("librechat_exporter.historic.export._DAY_SECONDS", 3)
+        assert command.main([FIRST, LAST]) == 1
+    said = capsys.readouterr().err
+    failed = [day for (day,) in metrics.rows("SELECT date FROM daily_users ORDER BY date")]
+    assert failed[-1] < date(2026, 2, 20)
+    assert f"days failed: {failed[-1] + timedelta(days=1)} to 2026-03-31" in said
+    days_are_whole(metrics)
+    assert metrics.rows("SELECT outcome FROM export_runs") == [("failed",)]
+    lonely.start()
+    assert command.main([FIRST, LAST]) == 0
+    assert len(metrics.tables()["daily_users"]) == 59
+
+
+def test_a_day_that_mongodb_refuses_is_named(
+    lonely: Mongod, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other days are written. (The refusal is a real one, of an expression that fails.)"""
+    broken = date(2026, 2, 10)
+    spent = LibreChat.spent
+
+    def refused(librechat: Any, match: Document) -> Any:
+        if match["createdAt"]["$gte"].date() == broken:
+            librechat.aggregate("transactions", {"$expr": {"$toInt": "no number"}})
+        return spent(librechat, match)
+
+    monkeypatch.setattr(LibreChat, "spent", refused)
+    assert command.main([FIRST, LAST]) == 1
+    said = capsys.readouterr()
+    assert "2026-02-10: MongoDB refused the command with error 241 (ConversionFailure)" in said.err
+    assert "1 days failed: 2026-02-10" in said.err
+    assert said.out.startswith("58 days, ")
+    assert (broken,) not in metrics.rows("SELECT date FROM daily_users")
+
+
+def test_a_store_that_is_not_there_is_given_up(
+    lone: Metrics, private_mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYSQL_MAX_RETRIES", "2")
+    monkeypatch.setenv("MYSQL_RETRY_DELAY", "0.1")
+    private_mariadb.kill()
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="CR_CONN_HOST_ERROR"):
+        Store(ExportSettings.load()).days()
+    assert time.monotonic() - started >= 0.3, "it waits 0.1 s and then 0.2 s"

@@ -8,7 +8,8 @@ COPY pyproject.toml uv.lock ./
 RUN uv sync --locked
 COPY metrics.py LICENSE ./
 COPY librechat_exporter ./librechat_exporter
-RUN .venv/bin/python -m compileall -q metrics.py librechat_exporter \
+COPY historic-analysis/export_metrics.py ./historic-analysis/
+RUN .venv/bin/python -m compileall -q metrics.py librechat_exporter historic-analysis \
     && install -d -o 10001 -g 10001 /state
 
 FROM python:3.13-slim-bookworm

@@ -9,7 +9,7 @@ help:
 	@echo "make demo       the exporter on port 8000, beside a private MongoDB with simulated traffic"
 	@echo "make test       lint, types and all tests"
 	@echo "make bench      the measurements of docs/performance.md"
-	@echo "make docs       write docs/metrics.md, .env.example and the README's table of settings anew"
+	@echo "make docs       write all that is generated from the code anew"
 	@echo "make golden     write the golden exposition anew"
 
 demo:
@@ -20,6 +20,10 @@ lint:
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) hadolint Dockerfile
+	$(RUN) yamllint --strict .github historic-analysis
+	$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(RUN) check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec historic-analysis/docker-compose.yml
 
 test: lint
 	tools/debian-packages.sh
@@ -27,6 +31,8 @@ test: lint
 
 bench:
 	$(RUN) python -m benchmarks.scrape
+	tools/debian-packages.sh
+	$(RUN) python -m benchmarks.export
 
 docs:
 	$(RUN) python -m tools.reference

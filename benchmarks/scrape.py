@@ -59,13 +59,19 @@ def examined(database: Database[Document]) -> int:
     return scanned
 
 
-def peak_memory(process: Process) -> float:
-    """In MB, as Linux saw it."""
-    assert process.process is not None
-    for line in Path(f"/proc/{process.process.pid}/status").read_text().splitlines():
+def peak_memory(pid: int) -> float | None:
+    """Of the running process, in MB, as Linux saw it; None if it has ended."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1000
-    raise RuntimeError("/proc has no VmHWM")
+    return None
+
+
+def memory_of(process: Process) -> float:
+    assert process.process is not None
+    peak = peak_memory(process.process.pid)
+    assert peak is not None
+    return peak
 
 
 def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[str, float]:
@@ -91,7 +97,7 @@ def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[
             assert one.scrape(250)[MESSAGES] == total
             folds.append(time.perf_counter() - began)
             result["cold"] = began - started
-            result["fold_memory"] = peak_memory(one)
+            result["fold_memory"] = memory_of(one)
             one.stop()
     result["fold"] = statistics.median(folds)
     stop = threading.Event()
@@ -109,7 +115,7 @@ def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[
         result["examined"] = (examined(database) - before) / SCRAPES
         result["scrape"] = statistics.median(durations)
         result["scrape_worst"] = max(durations)
-        result["memory"] = peak_memory(one)
+        result["memory"] = memory_of(one)
         one.stop()
         warm = []
         for _ in range(REPEATS):

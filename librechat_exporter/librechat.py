@@ -48,12 +48,13 @@ def _is_null(field: str) -> Expression:
     return {"$eq": [{"$ifNull": [field, None]}, None]}
 
 
-def _text(field: str, most_bytes: int = _LONGEST_TEXT) -> Expression:
-    """The field if it is a string and not absurdly long, else null.
+def _text(field: str, most_bytes: int = _LONGEST_TEXT, otherwise: Expression = None) -> Expression:
+    """The field if it is a string, null if it is absurdly long; otherwise, if it is none.
 
     It is not cut here: the server's operators that cut fail on a string that is not valid UTF-8.
     """
-    return when(has_type(field, "string"), when({"$lte": [{"$strLenBytes": field}, most_bytes]}, field, None), None)
+    short = {"$lte": [{"$strLenBytes": field}, most_bytes]}
+    return when(has_type(field, "string"), when(short, field, None), otherwise)
 
 
 # A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
@@ -90,11 +91,10 @@ _IS_AGENT = {
 }
 MODEL = when(_IS_AGENT, [_text("$model")], _text("$model"))
 
-USER = when(has_type("$user", "objectId"), "$user", _text("$user", _LONGEST_ID))
+USER = _text("$user", _LONGEST_ID, when(has_type("$user", "objectId"), "$user", None))
 CONVERSATION = _text("$conversationId", _LONGEST_ID)
 
 RATING = "$feedback.rating"
-_HAS_RATING = {"$in": [RATING, list(RATINGS)]}
 TAG = when(has_type("$feedback.tag", "string"), _text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
 IS_RATED = {"feedback.rating": {"$in": list(RATINGS)}}
 
@@ -111,23 +111,21 @@ _TOOL_NAME = {
         {"$ifNull": [_filled("$$part.tool_call.function.name"), _filled("$$part.tool_call.type")]},
     ]
 }
-_TOOL_OUTPUT = when(
-    has_type("$$part.tool_call.output", "string"), "$$part.tool_call.output", "$$part.tool_call.function.output"
-)
 # What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this.
-_TOOL_ERROR = (
-    r"^\s*error(?: (?:processing|calling) tool|:(?:[\s\S]*tool call failed:|[\s\S]*please fix your mistakes\.\s*$))"
-)
-_TOOL_FAILED = {
-    "$let": {
-        "vars": {"output": _TOOL_OUTPUT},
-        "in": when(
-            has_type("$$output", "string"),
-            {"$regexMatch": {"input": "$$output", "regex": _TOOL_ERROR, "options": "i"}},
-            False,
-        ),
-    }
-}
+_TOOL_ERROR = r"^\s*+error (?:processing|calling) tool"
+# Not one expression with `.*` between them: the server gives up on that with outputs of megabytes.
+_ERROR, _OF_A_TOOL = r"^\s*+error:", r"tool call failed:|please fix your mistakes\.\s*+$"
+
+
+def _tells_error(output: str, otherwise: Expression) -> Expression:
+    def matches(regex: str) -> Expression:
+        return {"$regexMatch": {"input": output, "regex": regex, "options": "i"}}
+
+    is_error = {"$or": [matches(_TOOL_ERROR), {"$and": [matches(_ERROR), matches(_OF_A_TOOL)]}]}
+    return when(has_type(output, "string"), is_error, otherwise)
+
+
+_TOOL_FAILED = _tells_error("$$part.tool_call.output", _tells_error("$$part.tool_call.function.output", False))
 # The tool calls of a message, null if it has none.
 TOOL_CALLS = when(
     when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False),
@@ -202,8 +200,8 @@ class Messages:
     links: a user's message by its own id, an answer by its parent's; None where that is no id.
     tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
     created: createdAt as a Unix time; 0 if it is not within the time asked for.
-    tool_calls: name ("unknown" if it has none) and whether it failed, of each tool call of the message.
-    rating, tag: of all of them, where usage was asked for; None where there is none.
+    tool_calls: of all of them together: the tool's name, "unknown" if it has none, and whether the call failed.
+    rating, tag: of each of them, None where there is none. These three are there if usage was asked for.
     """
 
     def __init__(self, row: Document) -> None:
@@ -226,15 +224,14 @@ class Messages:
         self.created: list[float] = [milliseconds / 1000 for milliseconds in row.get("created", [])]
         self.ids: list[ObjectId] = row.get("id", [])
         self.conversations = [conversation or None for conversation in row.get("conversation", [])]
-        self.tool_calls: list[list[ToolCall]] = [
-            _tool_calls(calls) if calls is not None else [] for calls in row.get("tools", [])
+        self.tool_calls: list[ToolCall] = [
+            ((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"])
+            for calls in filter(None, row.get("tools", ()))
+            for call in calls
         ]
-        self.rating: str | None = row["_id"].get("rating")
-        self.tag: str | None = (row["_id"].get("tag") or "")[:MAX_LABEL_LENGTH] or None
-
-
-def _tool_calls(calls: list[Document]) -> list[ToolCall]:
-    return [((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"]) for call in calls]
+        rated = row["_id"].get("rated") or {}
+        self.rating: str | None = rated.get("rating")
+        self.tag: str | None = (rated.get("tag") or "")[:MAX_LABEL_LENGTH] or None
 
 
 @dataclass(frozen=True)
@@ -378,7 +375,7 @@ class LibreChat:
             each["created"] = when(is_between("$createdAt", *created), {"$toLong": "$createdAt"}, 0)
         if usage:
             each["tools"] = TOOL_CALLS
-            shared |= {"rating": when(_HAS_RATING, RATING, None), "tag": when(_HAS_RATING, TAG, None)}
+            shared["rated"] = when({"$in": [RATING, list(RATINGS)]}, {"rating": RATING, "tag": TAG}, None)
         stages: list[Document] = []
         if first is not None:
             each["id"] = "$_id"

@@ -67,22 +67,24 @@ def test_the_image_has_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     [sync] = re.findall(r"^RUN uv (sync .*)$", dockerfile, re.MULTILINE)
     for line in re.findall(r"^COPY ([^-].*)$", dockerfile, re.MULTILINE):
-        *sources, _ = line.split()
+        *sources, target = line.split()
         for source in sources:
             if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy(ROOT / source, tmp_path)
+                (tmp_path / target).mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("UV_PROJECT", "VIRTUAL"))}
     uv = str((ROOT / uv).resolve()) if "/" in uv else uv
     subprocess.run(
         [uv, *sync.split(), "--python", sys.executable], cwd=tmp_path, env=environment, check=True, timeout=300
     )
     python = tmp_path / ".venv" / "bin" / "python"
-    shown = subprocess.run(
-        [python, "metrics.py", "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    assert shown.stdout == f"librechat-exporter {__version__}\n"
+    for script in ("metrics.py", "historic-analysis/export_metrics.py"):
+        shown = subprocess.run(
+            [python, script, "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        assert shown.stdout == f"librechat-exporter {__version__}\n"
     installed = subprocess.run(
         [uv, "pip", "list", "--python", python], capture_output=True, text=True, check=True
     ).stdout

@@ -4,7 +4,9 @@ import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -79,12 +81,56 @@ def test_history_does_not_shrink_when_chats_are_deleted(
 
 
 @pytest.mark.usefixtures("environment", "simulator")
+def test_daily(metrics: Metrics, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It exports at once, and then each day; a day that fails does not end it."""
+    runs = 0
+
+    def wait(_moment: clock, _now: datetime) -> float:
+        nonlocal runs
+        runs += 1
+        monkeypatch.setattr(command, "today", lambda _: TODAY + timedelta(days=runs))
+        if runs == 2:
+            monkeypatch.setattr(command, "_CHECK_SECONDS", 1e-9)
+        if runs == 3:
+            raise SystemExit(0)
+        return 0
+
+    monkeypatch.setattr(command, "seconds_until", wait)
+    with pytest.raises(SystemExit):
+        command.main(["--daily", "02:30"])
+    assert max(messages_of(metrics)) == date(2026, 4, 6)
+    assert "MongoDB cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "now", "hours"),
+    [
+        ("UTC", clock(2, 30), datetime(2026, 4, 1, 1, 30, tzinfo=UTC), 1),
+        ("UTC", clock(2, 30), datetime(2026, 4, 1, 2, 30, tzinfo=UTC), 24),
+        ("Europe/Berlin", clock(3, 30), datetime(2026, 3, 28, 2, 30, tzinfo=UTC), 23),  # the clocks go forward
+    ],
+)
+def test_the_next_run(zone: str, moment: clock, now: datetime, hours: int) -> None:
+    assert command.seconds_until(moment, now.astimezone(ZoneInfo(zone))) == hours * 3600
+
+
+@pytest.mark.usefixtures("environment", "simulator")
 def test_a_dry_run_does_nothing(metrics: Metrics, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--days", "3", "--dry-run"]) == 0
     assert "Would be written: 2026-04-03 to 2026-04-05\nWould be written: weekly_users of 2026-03-30 to" in (
         capsys.readouterr().out
     )
     assert metrics.rows("SHOW TABLES") == []
+
+
+@pytest.mark.usefixtures("simulator")
+def test_a_dry_run_that_fails(environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    environment.setenv("MYSQL_PASSWORD", "wrong")
+    assert command.main(["--days", "3", "--dry-run"]) == 1
+    assert "ER_ACCESS_DENIED_ERROR" in capsys.readouterr().err
+    environment.setattr(command, "_CHECK_SECONDS", 1e-9)
+    assert command.main(["--days", "3", "--dry-run"]) == 1
+    assert "MongoDB cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("environment", "simulator")
@@ -128,6 +174,8 @@ def test_cleanup(metrics: Metrics, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         (["--days", "0"], "--days must be at least 1"),
         (["--days", "many"], "'many' is not a number of days"),
         (["--days", "-3"], "'-3' is not a number of days"),
+        (["--daily", "25:00"], "'25:00' is not a time of day; write it as 02:30"),
+        (["--daily", "02:30", "--days", "2"], "--daily exports what is new each time; name no days"),
         (["--redo", "x"], "'x' is not a number of days"),
         (["1999-03-02", "2026-03-03"], "is before 2000-01-01"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
@@ -344,6 +392,24 @@ def test_amounts_that_are_no_numbers_are_told(database: Database[Document], caps
     database["messages"].insert_one({"tokenCount": "many", "createdAt": moment})
     assert command.main(["--days", "3"]) == 0
     assert "; 1 amounts were no sensible numbers and count as 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("output", "errors"),
+    [
+        ("Error: " + "x" * 15_000_000, 0),
+        ("Error: " + "tool call " * 1_500_000, 0),
+        ("\n" * 15_000_000 + "Error calling tool", 1),
+        ("Error: " + "x" * 15_000_000 + "Please fix your mistakes.\n", 1),
+    ],
+    ids=["none", "nearly", "after much", "at the end"],
+)
+@pytest.mark.usefixtures("environment")
+def test_tool_outputs_of_megabytes(output: str, errors: int, metrics: Metrics, database: Database[Document]) -> None:
+    part = {"type": "tool_call", "tool_call": {"name": "big", "output": output}}
+    database["messages"].insert_one({"content": [part], "createdAt": datetime(2026, 4, 4, tzinfo=UTC)})
+    assert command.main(["--days", "2"]) == 0
+    assert metrics.rows("SELECT tool_name, calls, errors FROM daily_tool_calls") == [("big", 1, errors)]
 
 
 @pytest.mark.usefixtures("environment", "simulator")

@@ -9,15 +9,17 @@ import pytest
 from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
+from librechat_exporter.historic import command
 from librechat_exporter.simulator import Simulator
-from tests.conftest import Document, MakeExporter
+from tests.conftest import Document, MakeExporter, Metrics
 
 # What MongoDB 4.4 and Amazon DocumentDB 5 both have, of what is used here.
 STAGES = {"$match", "$group", "$project", "$count", "$limit", "$sort"}
 OPERATORS = {
     *("$and", "$or", "$not", "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin"),
-    *("$cond", "$ifNull", "$type", "$isArray", "$toLong", "$strLenBytes"),
+    *("$cond", "$ifNull", "$type", "$isArray", "$toLong", "$strLenBytes", "$abs", "$map", "$filter", "$regexMatch"),
     *("$sum", "$push"),
+    *("$$part",),  # the variable of $map and $filter
 }
 
 
@@ -47,13 +49,16 @@ def operators(value: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def sent(database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> list[Document]:
-    """All commands of a first scrape, a second one, and a tick."""
-    listener = Sent()
+def listener(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    one = Sent()
     make = pymongo.MongoClient
-    monkeypatch.setattr(
-        pymongo, "MongoClient", lambda *args, **kwargs: make(*args, event_listeners=[listener], **kwargs)
-    )
+    monkeypatch.setattr(pymongo, "MongoClient", lambda *args, **kwargs: make(*args, event_listeners=[one], **kwargs))
+    return one
+
+
+@pytest.fixture
+def sent(database: Database[Document], exporter: MakeExporter, listener: Sent) -> list[Document]:
+    """All commands of a first scrape, a second one, and a tick."""
     simulator = Simulator(database, users=5)
     simulator.fill(300, days=2, end=datetime.now(UTC))
     one = exporter()
@@ -64,24 +69,54 @@ def sent(database: Database[Document], exporter: MakeExporter, monkeypatch: pyte
     return listener.commands
 
 
-def test_operators_are_known_to_every_server(sent: list[Document]) -> None:
-    aggregations = [command["pipeline"] for command in sent if "aggregate" in command]
+@pytest.fixture
+def sent_by_export(
+    database: Database[Document],
+    metrics: Metrics,
+    mongodb_uri: str,
+    listener: Sent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[Document]:
+    """All commands of an export."""
+    Simulator(database, users=5).fill(300, days=20, end=datetime.now(UTC))
+    for name, value in {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database.name, **metrics.environment}.items():
+        monkeypatch.setenv(name, value)
+    assert command.main([]) == 0
+    return listener.commands
+
+
+def check_operators(commands: list[Document]) -> None:
+    aggregations = [one["pipeline"] for one in commands if "aggregate" in one]
     assert len(aggregations) > 10
     for pipeline in aggregations:
         assert {stage for step in pipeline for stage in step} <= STAGES
         assert set(operators(pipeline)) <= STAGES | OPERATORS
 
 
-def test_nothing_is_written(sent: list[Document]) -> None:
-    assert {next(iter(command)) for command in sent} <= {
+def check_read_only(commands: list[Document]) -> None:
+    assert {next(iter(one)) for one in commands} <= {
         *("aggregate", "find", "hello", "listCollections", "listIndexes", "listDatabases", "getMore", "endSessions"),
     }
 
 
-def test_every_query_but_the_ratings_uses_an_index(sent: list[Document], database: Database[Document]) -> None:
-    for command in sent:
-        if "aggregate" not in command or "feedback.rating" in command["pipeline"][0]["$match"]:
-            continue
-        query = {key: value for key, value in command.items() if key in ("aggregate", "pipeline", "cursor")}
-        plan = str(database.command("explain", query, verbosity="queryPlanner"))
-        assert "COLLSCAN" not in plan, command
+def reads_all(query: Document, database: Database[Document]) -> bool:
+    """Whether the server reads the whole collection for this aggregation."""
+    explained = {key: value for key, value in query.items() if key in ("aggregate", "pipeline", "cursor")}
+    return "COLLSCAN" in str(database.command("explain", explained, verbosity="queryPlanner"))
+
+
+def test_the_daemons_queries(sent: list[Document], database: Database[Document]) -> None:
+    check_operators(sent)
+    check_read_only(sent)
+    for one in sent:
+        if "aggregate" in one and "feedback.rating" not in one["pipeline"][0]["$match"]:
+            assert not reads_all(one, database), one
+
+
+def test_the_exports_queries(sent_by_export: list[Document], database: Database[Document]) -> None:
+    """The users alone are read as a whole, and once; the first query of each collection only tries whether it may."""
+    check_operators(sent_by_export)
+    check_read_only(sent_by_export)
+    aggregations = [one for one in sent_by_export if "aggregate" in one]
+    found = [one["aggregate"] for one in aggregations if one["pipeline"][0]["$match"] and reads_all(one, database)]
+    assert found == ["users"]

@@ -1,4 +1,4 @@
-"""Writes what is generated from the code: docs/metrics.md, .env.example, and the README's table of settings."""
+"""Writes what is generated from the code: references, settings, the schema in SQL, dashboards."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from dashboards import historic
 from librechat_exporter.daemon import all_collectors
 from librechat_exporter.historic.tables import schema
 from librechat_exporter.metric import Metric
@@ -15,6 +16,7 @@ from librechat_exporter.scrape import SELF_METRICS
 from librechat_exporter.settings import ExportSettings, Settings, documented
 
 ROOT = Path(__file__).parent.parent
+HISTORIC = ROOT / "historic-analysis"
 # What holds the settings of which page or table, by the name in the README's markers.
 SETTINGS: dict[str, type[BaseSettings]] = {"settings": Settings, "export settings": ExportSettings}
 
@@ -117,7 +119,8 @@ def generated() -> dict[Path, str]:
         ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / ".env.example": env_example(),
         ROOT / "README.md": readme(),
-        ROOT / "historic-analysis" / "mariadb-init" / "init.sql": INIT_SQL + schema(),
+        HISTORIC / "mariadb-init" / "init.sql": INIT_SQL + schema(),
+        HISTORIC / "Grafana-Dashboard-template.json": historic.json(),
     }
 
 

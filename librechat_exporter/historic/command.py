@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -84,6 +85,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="tell node_exporter of this run, such as --textfile /var/lib/node_exporter/librechat_export.prom",
     )
+    one.add_argument(
+        "--daily",
+        type=_time,
+        metavar="HH:MM",
+        help="do not end, but run again every day at this time, such as --daily 02:30: for containers without cron",
+    )
     one.add_argument("-v", "--verbose", action="store_true", help="say what happens, a line for each day")
     one.add_argument("--version", action="version", version=f"librechat-exporter {__version__}")
     return one
@@ -94,6 +101,13 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day; write it as 2024-01-31") from None
+
+
+def _time(text: str) -> clock:
+    try:
+        return datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time of day; write it as 02:30") from None
 
 
 def _number(text: str) -> int:
@@ -132,6 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = ExportSettings.load()
         days = asked_range(options, settings.metrics_timezone)
+        if options.daily is not None and days is not None:
+            raise DatesError("--daily exports what is new each time; name no days")
         if options.cleanup and days is None:
             raise DatesError("--cleanup deletes what is outside the days asked for: name them, such as --days 365")
         if options.cleanup and not (options.yes or options.dry_run or sys.stdin.isatty()):
@@ -145,11 +161,23 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     _set_up_log(settings, console, verbose=options.verbose)
     try:
-        return _Run(options, settings, days, console).run()
+        code = _Run(options, settings, days, console).run()
+        while options.daily is not None:
+            time.sleep(seconds_until(options.daily, datetime.now(settings.metrics_timezone)))
+            code = _Run(options, settings, days, console).run()
     except KeyboardInterrupt:
         print("Interrupted; each day is as it was before or complete.", file=sys.stderr)
         sys.stderr.flush()
         os._exit(130)  # queries that still run must not keep the process
+    return code
+
+
+def seconds_until(moment: clock, now: datetime) -> float:
+    """From now, an aware time, to this time of the same or the next day there."""
+    then = now.replace(hour=moment.hour, minute=moment.minute, second=0, microsecond=0)
+    if then <= now:
+        then += ONE_DAY
+    return (then.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
 
 
 def _set_up_log(settings: ExportSettings, console: Console, *, verbose: bool) -> None:
@@ -179,9 +207,7 @@ class _Run:
     def run(self) -> int:
         try:
             if self._options.dry_run:
-                self._check()
-                self._say_plan(self._plan())
-                return 0
+                return self._dry_run()
             outcome = self._export()
         except LockedError as error:
             print(f"{error}; this one did nothing", file=sys.stderr)
@@ -201,6 +227,25 @@ class _Run:
                 print(f"--textfile {self._options.textfile} cannot be written: {error.strerror}", file=sys.stderr)
                 success = False
         return 0 if success else 1
+
+    def _dry_run(self) -> int:
+        try:
+            self._check()
+            made = self._plan()
+            rows = self._store.outside(made.range) if self._options.cleanup else 0
+        except PyMongoError as error:
+            print(f"MongoDB cannot be read: {describe(error)}", file=sys.stderr)
+            return 1
+        except (StoreError, _UnusableError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(f"Days asked for: {made.range}")
+        print(f"Would be written: {named(made.days) or 'none'}")
+        for period in made.periods:
+            print(f"Would be written: {period.table.name} of {period.days}")
+        if rows:
+            print(f"Would be deleted: {rows} rows")
+        return 0
 
     def _export(self) -> Outcome:
         """All of it. A fault before the first day makes an outcome without days. Raises LockedError."""
@@ -269,14 +314,6 @@ class _Run:
             return True
         answer = input(f"{rows} rows outside {days} will be deleted from MariaDB. Go on? [y/N] ")
         return answer.strip().lower() in ("y", "yes")
-
-    def _say_plan(self, made: Plan) -> None:
-        print(f"Days asked for: {made.range}")
-        print(f"Would be written: {named(made.days) or 'none'}")
-        for period in made.periods:
-            print(f"Would be written: {period.table.name} of {period.days}")
-        if self._options.cleanup:
-            print(f"Would be deleted: {self._store.outside(made.range)} rows")
 
     @contextmanager
     def _progress(self, made: Plan) -> Iterator[Callable[[int], None]]:

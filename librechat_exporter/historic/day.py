@@ -144,10 +144,9 @@ class _Counts:
             self._answers[model] += count
         if group.rating is not None:
             self._ratings[model, group.tag or ""][0 if group.rating == "thumbsUp" else 1] += count
-        for calls in group.tool_calls:
-            for name, failed in calls:
-                self._calls[name][0] += 1
-                self._calls[name][1] += failed
+        for name, failed in group.tool_calls:
+            self._calls[name][0] += 1
+            self._calls[name][1] += failed
 
     def rows(self, key: UserKey | None) -> dict[Table, list[Row]]:
         users = {}

@@ -70,6 +70,7 @@ class Store:
     def __init__(self, settings: ExportSettings) -> None:
         self._settings = settings
         self._connection: MySQLConnectionAbstract | None = None
+        self._retries = settings.mysql_max_retries
         self._lock_wait: int | None = None
         # Named locks are the server's, not the database's, and MySQL allows them 64 characters.
         digest = hashlib.sha256(settings.mysql_database.encode()).hexdigest()[:32]
@@ -174,11 +175,12 @@ class Store:
                 cursor.close()
             except mysql.connector.Error as error:
                 self.close()
-                if not _is_transient(error) or tries == self._settings.mysql_max_retries:
+                if not _is_transient(error) or tries == self._retries:
+                    self._retries = 0  # who gave up once does not wait again
                     raise StoreError(describe(error)) from None
                 wait = min(self._settings.mysql_retry_delay * 2**tries, _LONGEST_WAIT)
                 tries += 1
-                log.warning("%s; try %d of %d in %g s", describe(error), tries, self._settings.mysql_max_retries, wait)
+                log.warning("%s; try %d of %d in %g s", describe(error), tries, self._retries, wait)
                 time.sleep(wait)
             except BaseException:
                 self.close()
@@ -218,6 +220,7 @@ def _connect(settings: ExportSettings) -> MySQLConnectionAbstract:
         read_timeout=_ANSWER_SECONDS,
         write_timeout=_ANSWER_SECONDS,
         sql_mode="TRADITIONAL",
+        use_pure=True,  # the C part has other errors, and does not load on every machine
         **options,
     )
     if not isinstance(connection, MySQLConnectionAbstract):

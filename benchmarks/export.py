@@ -1,0 +1,87 @@
+"""How long the historic export takes, beside one plain read of the same documents in the same run: `make bench`."""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pymongo
+from pymongo.database import Database
+
+from benchmarks.scrape import peak_memory
+from librechat_exporter.simulator import Document, Simulator
+from tools.mariadb import MariaDB
+from tools.mongod import Mongod
+from tools.server import die_with_parent
+
+SCRIPT = Path(__file__).parent.parent / "historic-analysis" / "export_metrics.py"
+DATABASE = "bench_export"
+DAYS = 540
+REPEATS = 3
+
+
+def read(database: Database[Document], collection: str) -> float:
+    """Seconds for one find() of all documents."""
+    started = time.perf_counter()
+    for _ in database[collection].find():
+        pass
+    return time.perf_counter() - started
+
+
+def export(environment: dict[str, str], first: date, last: date) -> tuple[float, float]:
+    """Seconds from start to end of the process, and its peak memory in MB."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, SCRIPT, str(first), str(last), "--force"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,
+    ) as process:
+        peak = 0.0
+        while process.poll() is None:
+            peak = peak_memory(process.pid) or peak
+            time.sleep(0.02)
+    assert process.returncode == 0
+    return time.perf_counter() - started, peak
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    size = parser.parse_args().messages
+    end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    first, last = (end - timedelta(days=DAYS)).date(), (end - timedelta(days=1)).date()
+    with Mongod() as server, MariaDB() as mariadb, pymongo.MongoClient[Document](server.uri) as client:
+        database = client[DATABASE]
+        Simulator(database, users=2000).fill(size, DAYS, end=end)
+        environment = {"MONGODB_URI": server.uri, "MONGODB_DATABASE": DATABASE, **mariadb.environment("metrics")}
+        messages, others, exports, memory = [], [], [], []
+        for _ in range(REPEATS):
+            messages.append(read(database, "messages"))
+            others.append(sum(read(database, name) for name in ("transactions", "conversations", "users")))
+            seconds, peak = export(environment, first, last)
+            exports.append(seconds)
+            memory.append(peak)
+        transactions = database["transactions"].estimated_document_count()
+        connection = mariadb.connect("metrics")
+        cursor = connection.cursor()
+        cursor.execute("SELECT SUM(total_messages) FROM daily_messages")
+        assert [str(count) for (count,) in cursor.fetchall()] == [str(size)]
+    one, both = statistics.median(messages), statistics.median(map(sum, zip(messages, others, strict=True)))
+    taken = statistics.median(exports)
+    print(f"| {size:,} messages and {transactions:,} transactions of {DAYS} days | |")
+    print("| --- | ---: |")
+    print(f"| `find()` of all documents that the export reads | {both:.1f} s |")
+    print(f"| of these, messages alone | {one:.1f} s |")
+    print(f"| the export | {taken:.1f} s |")
+    print(f"| the export ÷ `find()` of all that it reads | {taken / both:.2f} |")
+    print(f"| the export ÷ `find()` of messages alone | {taken / one:.2f} |")
+    print(f"| peak memory of the export | {max(memory):.0f} MB |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The dashboards: every query is executed against real data and returns some."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from librechat_exporter.historic import command
+from librechat_exporter.simulator import Simulator
+from tests.conftest import METRICS_PY, Document, Metrics
+
+HISTORIC = METRICS_PY.parent / "historic-analysis"
+DAYS = ("2026-01-01", "2026-04-30")
+
+
+def expanded(sql: str, metrics: Metrics, variables: dict[str, str]) -> str:
+    """The query as Grafana's MySQL data source sends it for these DAYS, with all models chosen."""
+    first, last = (int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) for day in DAYS)
+    sql = re.sub(r"\$__timeFilter\(([\w.]+)\)", rf"\1 BETWEEN FROM_UNIXTIME({first}) AND FROM_UNIXTIME({last})", sql)
+    for name, value in variables.items():
+        sql = sql.replace(f"${{{name}:sqlstring}}", value)
+    assert "$" not in sql, f"{sql} has a macro that is not known here"
+    return sql
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def filled(
+    monkeypatch: pytest.MonkeyPatch, mongodb_uri: str, database: Database[Document], metrics: Metrics
+) -> Metrics:
+    """MariaDB after an export of four months of history."""
+    simulator = Simulator(database, users=20)
+    simulator.fill(3000, days=105, end=datetime(2026, 4, 20, tzinfo=UTC))
+    for name, value in {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database.name, **metrics.environment}.items():
+        monkeypatch.setenv(name, value)
+    assert command.main([DAYS[0], "2026-04-19"]) == 0
+    return metrics
+
+
+def test_every_query_of_the_historic_dashboard_returns_rows(filled: Metrics) -> None:
+    dashboard = load(HISTORIC / "Grafana-Dashboard-template.json")
+    [model] = [one for one in dashboard["templating"]["list"] if one["name"] == "model"]
+    models = [row[0] for row in filled.rows(model["query"])]
+    assert len(models) > 4
+    chosen = ", ".join(f"'{name}'" for name in models)
+    checked = 0
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            for value in (model["allValue"], chosen):
+                rows = filled.rows(expanded(target["rawSql"], filled, {"model": value}))
+                assert rows, panel["title"]
+                assert any(cell is not None for cell in rows[0]), panel["title"]
+            checked += 1
+    assert checked > 25
+
+
+def test_the_historic_dashboard_over_empty_tables(filled: Metrics) -> None:
+    """No query fails, so that Grafana says that there is no data, and not that there is an error."""
+    for (table,) in filled.rows("SHOW TABLES"):
+        filled.rows(f"TRUNCATE `{table}`")
+    dashboard = load(HISTORIC / "Grafana-Dashboard-template.json")
+    [model] = [one for one in dashboard["templating"]["list"] if one["name"] == "model"]
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            filled.rows(expanded(target["rawSql"], filled, {"model": model["allValue"]}))
+
+
+def test_the_numbers_of_the_historic_dashboard(filled: Metrics, database: Database[Document]) -> None:
+    """Some of them, against a plain count."""
+    dashboard = load(HISTORIC / "Grafana-Dashboard-template.json")
+    queries = {panel["title"]: panel["targets"][0]["rawSql"] for panel in dashboard["panels"] if "targets" in panel}
+
+    def first(title: str) -> Any:
+        return filled.rows(expanded(queries[title], filled, {}))[0][0]
+
+    inside = {"createdAt": {"$gte": datetime(2026, 1, 1, tzinfo=UTC), "$lt": datetime(2026, 4, 20, tzinfo=UTC)}}
+    assert first("Messages") == database["messages"].count_documents(inside)
+    assert first("New conversations") == database["conversations"].count_documents(inside)
+    up = database["messages"].count_documents(inside | {"feedback.rating": "thumbsUp"})
+    rated = database["messages"].count_documents(inside | {"feedback.rating": {"$exists": True}})
+    assert float(first("Satisfaction")) == pytest.approx(up / rated, abs=1e-4)
+    spent = sum(abs(one["tokenValue"]) for one in database["transactions"].find(inside))
+    assert float(first("Cost")) == pytest.approx(spent / 1e6, rel=1e-6)
+
+
+def test_what_compose_mounts_and_provisions_exists() -> None:
+    compose = (HISTORIC / "docker-compose.yml").read_text()
+    mounted = re.findall(r"- (\./[^:]+):", compose)
+    assert len(mounted) == 3
+    assert all((HISTORIC / path).exists() for path in mounted)
+    for image in re.findall(r"image: (\S+)", compose):
+        assert re.search(r":\d+\.\d+\.\d+$", image) or image == "librechat-exporter"
+    for port in re.findall(r"^      - (\S+:\d+)$", compose, re.MULTILINE):
+        assert port.startswith("127.0.0.1:")
+    source = (HISTORIC / "grafana" / "provisioning" / "datasources" / "mariadb.yml").read_text()
+    assert re.search(r"^    type: mysql$", source, re.MULTILINE)

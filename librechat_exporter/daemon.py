@@ -14,7 +14,7 @@ from prometheus_client.registry import CollectorRegistry
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
-from librechat_exporter.collectors import documents, messages, ratings, recent, unique_users
+from librechat_exporter.collectors import cost, documents, messages, ratings, recent, unique_users
 from librechat_exporter.collectors.base import Collector
 from librechat_exporter.faults import describe
 from librechat_exporter.ledger import Ledger
@@ -47,6 +47,7 @@ def all_collectors() -> list[Collector]:
     return [
         messages.collector(),
         *documents.collectors(),
+        cost.collector(),
         unique_users.UniqueUsersCollector(),
         recent.RecentCollector(),
         ratings.RatingsCollector(),
@@ -170,5 +171,5 @@ def check(settings: Settings) -> list[str]:
     with pymongo.timeout(_CHECK_SECONDS):
         librechat.now()
         warnings = examine(librechat)
-        librechat.probe(("messages", "conversations", "users", "files", "agents"))
+        librechat.probe(("messages", "conversations", "users", "files", "agents", "transactions"))
     return warnings

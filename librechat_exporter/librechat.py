@@ -159,9 +159,15 @@ def _amount(field: str) -> Expression:
 
 # A prompt's transaction in the structured form tells cached tokens apart; the plain one has only rawAmount.
 _IS_PROMPT = {"$eq": ["$tokenType", "prompt"]}
-_SPENDING = {
-    "prompt": _IS_PROMPT,
-    "completion": {"$eq": ["$tokenType", "completion"]},
+_IS_CREDITS = {"$eq": ["$tokenType", "credits"]}
+_BILLED = {
+    "model": _text("$model"),
+    "context": _text("$context"),
+    "kind": when(
+        _IS_PROMPT,
+        "prompt",
+        when({"$eq": ["$tokenType", "completion"]}, "completion", when(_IS_CREDITS, "credits", None)),
+    ),
     "structured": when(
         _IS_PROMPT,
         {"$or": [_is_amount("$inputTokens"), _is_amount("$writeTokens"), _is_amount("$readTokens")]},
@@ -170,6 +176,8 @@ _SPENDING = {
 }
 _AMOUNTS = ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
 _HAS_AMOUNTS = {"$and": [_is_amount("$rawAmount"), _is_amount("$tokenValue")]}
+# An administrator may take credits away, which is no grant.
+_GRANTED = when({"$and": [_IS_CREDITS, _is_amount("$tokenValue"), {"$gt": ["$tokenValue", 0]}]}, "$tokenValue", 0)
 
 
 def _usable_tokens(value: object) -> bool:
@@ -235,21 +243,24 @@ class Messages:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What was billed for a model in a context. Tokens that went through the prompt cache are not in input.
+class Billed:
+    """Transactions of one kind ("prompt", "completion" or "credits"), model and context.
 
-    skipped: transactions whose amounts are no numbers, or absurd ones; those count as 0.
+    tokens: of a prompt without those that went through its cache; of a completion all.
+    cache: tokens read from and written to it; None if the transactions do not tell them apart.
+    granted: credits. skipped: transactions whose amounts are no numbers, or absurd ones; those count as 0.
+    id: of a single transaction.
     """
 
+    kind: str
     model: str
     context: str
-    input: int
-    output: int
-    cache_read: int
-    cache_write: int
-    input_usd: float
-    output_usd: float
+    tokens: float
+    cache: tuple[float, float] | None
+    usd: float
+    granted: float
     skipped: int
+    id: ObjectId | None
 
 
 class LibreChat:
@@ -398,13 +409,16 @@ class LibreChat:
             _add_prompts(prompts, self.messages(match))
         return prompts
 
-    def spent(self, match: Document) -> list[Spent]:
-        """What the matching transactions billed, by model and context. Several can be of one model and context."""
-        group: Document = {"_id": {"model": _text("$model"), "context": _text("$context")} | _SPENDING}
+    def billed(self, match: Document, *, first: int | None = None) -> list[Billed]:
+        """The matching transactions by kind, model and context; several rows can be of the same.
+
+        first: only so many, by `_id`, each by itself.
+        """
+        stages: list[Document] = [] if first is None else [{"$sort": {"_id": 1}}, {"$limit": first}]
+        group: Document = {"_id": _BILLED if first is None else {"id": "$_id"} | _BILLED}
         group |= {name: {"$sum": _amount(f"${name}")} for name in _AMOUNTS}
-        group["skipped"] = {"$sum": when(_HAS_AMOUNTS, 0, 1)}
-        rows = self.aggregate("transactions", match, {"$group": group})
-        return [_spent(row) for row in rows if row["_id"]["prompt"] or row["_id"]["completion"]]
+        group |= {"granted": {"$sum": _GRANTED}, "skipped": {"$sum": when(_HAS_AMOUNTS, 0, 1)}}
+        return [_billed(row) for row in self.aggregate("transactions", match, *stages, {"$group": group})]
 
     def count(self, collection: str, match: Document) -> int:
         rows = self.aggregate(collection, match, {"$count": "count"})
@@ -432,20 +446,20 @@ class LibreChat:
         return labels
 
 
-def _spent(row: Document) -> Spent:
-    prompt, structured = row["_id"]["prompt"], row["_id"]["structured"]
-    model, context = ((row["_id"][name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
+def _billed(row: Document) -> Billed:
+    key = row["_id"]
+    model, context = ((key[name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
     raw, fresh, written, read, value = (float(str(row[name])) for name in _AMOUNTS)  # a Decimal128 has no float()
-    return Spent(
+    return Billed(
+        kind=key["kind"] or UNKNOWN,
         model=model,
         context=context,
-        input=round(fresh if structured else raw) if prompt else 0,
-        output=0 if prompt else round(raw),
-        cache_read=round(read) if structured else 0,
-        cache_write=round(written) if structured else 0,
-        input_usd=value / _CREDITS_PER_USD if prompt else 0,
-        output_usd=0 if prompt else value / _CREDITS_PER_USD,
-        skipped=row["skipped"],
+        tokens=fresh if key["structured"] else raw,
+        cache=(read, written) if key["structured"] else None,
+        usd=value / _CREDITS_PER_USD,
+        granted=float(str(row["granted"])),
+        skipped=row["skipped"] if key["kind"] else 0,
+        id=key.get("id"),
     )
 
 

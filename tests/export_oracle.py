@@ -1,13 +1,10 @@
 """What every table of the historic export should hold, in plain Python, one document after the other."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
-
-from bson import Decimal128
 
 from tests import oracle
 from tests.oracle import Document
@@ -16,14 +13,6 @@ Rows = dict[tuple[Any, ...], list[float]]
 Tables = dict[str, Rows]
 
 DAY = timedelta(days=1)
-
-
-def amount(value: Any) -> float | None:
-    if isinstance(value, Decimal128):
-        value = float(str(value))
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or abs(value) > 1e12:
-        return None
-    return abs(value)
 
 
 def label(value: Any) -> str:
@@ -130,7 +119,7 @@ class ExportOracle:
         if kind not in ("prompt", "completion"):
             return
         raw, fresh, written, read, value = (
-            amount(transaction.get(name))
+            oracle.amount(transaction.get(name))
             for name in ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
         )
         structured = kind == "prompt" and any(one is not None for one in (fresh, written, read))
@@ -139,11 +128,11 @@ class ExportOracle:
             transaction,
             "daily_cost_by_model",
             (label(transaction.get("model")), label(transaction.get("context"))),
-            counted if kind == "prompt" else 0,
-            (raw or 0) if kind == "completion" else 0,
-            (read or 0) if structured else 0,
-            (written or 0) if structured else 0,
-            (value or 0) / 1e6,
+            abs(counted) if kind == "prompt" else 0,
+            abs(raw or 0) if kind == "completion" else 0,
+            abs(read or 0) if structured else 0,
+            abs(written or 0) if structured else 0,
+            abs(value or 0) / 1e6,
         )
 
     def _periods(self) -> None:

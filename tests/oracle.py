@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bson import ObjectId
+from bson import Decimal128, ObjectId
 
 Document = Mapping[str, Any]
 Labels = tuple[tuple[str, str], ...]
@@ -86,6 +86,14 @@ def prompt(answer: Document, messages: Iterable[Document]) -> float:
     return max(found, default=0)
 
 
+def amount(value: Any) -> float | None:
+    if isinstance(value, Decimal128):
+        value = float(str(value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or abs(value) > 1e12:
+        return None
+    return value
+
+
 class Oracle:
     """All metrics of the core set, of these documents at this moment. Documents with a foreign `_id` do not count."""
 
@@ -107,6 +115,7 @@ class Oracle:
         self._recent()
         self._unique_users()
         self._ratings()
+        self._billed(self._counted(collections.get("transactions", ())))
 
     @staticmethod
     def _counted(documents: Iterable[Document]) -> list[Document]:
@@ -198,3 +207,28 @@ class Oracle:
         if ups or downs:
             total_up, total_down = sum(ups.values()), sum(downs.values())
             self._add("librechat_overall_rating_ratio", 100 * total_up / (total_up + total_down))
+
+    def _billed(self, transactions: Iterable[Document]) -> None:
+        self._add("librechat_credits_granted_total", 0)
+        self._add("librechat_exporter_skipped_transactions_total", 0)
+        for transaction in transactions:
+            kind = transaction.get("tokenType")
+            if not isinstance(kind, str) or kind not in ("prompt", "completion", "credits"):
+                continue
+            raw, value, fresh, written, read = (
+                amount(transaction.get(name))
+                for name in ("rawAmount", "tokenValue", "inputTokens", "writeTokens", "readTokens")
+            )
+            self._add("librechat_exporter_skipped_transactions_total", raw is None or value is None)
+            if kind == "credits":
+                self._add("librechat_credits_granted_total", max(0, value or 0))
+                continue
+            labels = {name: text(transaction.get(name)) or "unknown" for name in ("model", "context")}
+            structured = kind == "prompt" and (fresh, written, read) != (None, None, None)
+            token_type = "input" if kind == "prompt" else "output"
+            counted = abs((fresh if structured else raw) or 0)
+            self._add("librechat_llm_tokens_total", counted, token_type=token_type, **labels)
+            self._add("librechat_llm_cost_usd_total", abs(value or 0) / 1e6, token_type=token_type, **labels)
+            if structured:
+                for token_type, tokens in (("cache_read", read), ("cache_write", written)):
+                    self._add("librechat_llm_tokens_total", abs(tokens or 0), token_type=token_type, **labels)

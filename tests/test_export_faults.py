@@ -233,15 +233,15 @@ def test_mongodb_killed_within_a_day(
     lonely: Mongod, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The days before it are there, those after it are named, and a rerun writes them."""
-    spent = LibreChat.spent
+    billed = LibreChat.billed
 
     def killing(librechat: Any, match: Document) -> Any:
         if lonely.process is not None and match["createdAt"]["$gte"] == datetime(2026, 2, 20, tzinfo=UTC):
             lonely.kill()
-        return spent(librechat, match)
+        return billed(librechat, match)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LibreChat, "spent", killing)
+        patch.setattr(LibreChat, "billed", killing)
         monkeypatch.setattr("librechat_exporter.historic.export._DAY_SECONDS", 3)
         assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr().err
@@ -260,14 +260,14 @@ def test_a_day_that_mongodb_refuses_is_named(
 ) -> None:
     """The other days are written. (The refusal is a real one, of an expression that fails.)"""
     broken = date(2026, 2, 10)
-    spent = LibreChat.spent
+    billed = LibreChat.billed
 
     def refused(librechat: Any, match: Document) -> Any:
         if match["createdAt"]["$gte"].date() == broken:
             librechat.aggregate("transactions", {"$expr": {"$toInt": "no number"}})
-        return spent(librechat, match)
+        return billed(librechat, match)
 
-    monkeypatch.setattr(LibreChat, "spent", refused)
+    monkeypatch.setattr(LibreChat, "billed", refused)
     assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr()
     assert "2026-02-10: MongoDB refused the command with error 241 (ConversionFailure)" in said.err

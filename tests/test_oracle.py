@@ -14,7 +14,7 @@ from tests import weird
 from tests.conftest import Document, MakeExporter
 from tests.oracle import Oracle, Values
 
-COLLECTIONS = ("messages", "conversations", "files", "users", "agents")
+COLLECTIONS = ("messages", "conversations", "files", "users", "agents", "transactions")
 
 
 def of_documents(values: Values) -> Values:
@@ -40,6 +40,7 @@ def expected(documents: Mapping[str, Any], timezone: str = "UTC") -> Values:
 @given(
     weird.message_lists(),
     st.lists(weird.others(), max_size=3),
+    st.lists(weird.transactions(weird.moments(), weird.object_ids()), max_size=6, unique_by=lambda one: one["_id"]),
     st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland", "America/St_Johns"]),
 )
 def test_all_metrics_of_documents_of_any_shape(
@@ -48,6 +49,7 @@ def test_all_metrics_of_documents_of_any_shape(
     tmp_path: Path,
     messages: list[Document],
     others: list[Document],
+    transactions: list[Document],
     timezone: str,
 ) -> None:
     documents = {
@@ -56,6 +58,7 @@ def test_all_metrics_of_documents_of_any_shape(
         "files": others,
         "users": others,
         "agents": weird.AGENTS,
+        "transactions": transactions,
     }
     for name, collection in documents.items():
         database[name].delete_many({})

@@ -188,8 +188,10 @@ _amounts = st.one_of(
 )
 
 
-def transactions(created: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Their `_id` is of about the time that createdAt tells, as LibreChat makes both at once."""
+def transactions(
+    created: st.SearchStrategy[Any], ids: st.SearchStrategy[ObjectId] | None = None
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Without ids, their `_id` is of about the time that createdAt tells, as LibreChat makes both at once."""
 
     def with_id(document: dict[str, Any], tail: bytes) -> dict[str, Any]:
         created = document.get("createdAt")
@@ -207,6 +209,8 @@ def transactions(created: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str,
         "writeTokens": st.one_of(st.just(MISSING), _field(_amounts)),
         "readTokens": st.one_of(st.just(MISSING), _field(_amounts)),
     }
+    if ids is not None:
+        return _documents(fields | {"_id": ids})
     return st.builds(with_id, _documents(fields), st.binary(min_size=8, max_size=8))
 
 

@@ -166,12 +166,14 @@ def _cost(librechat: LibreChat, start: datetime, end: datetime) -> tuple[list[Ro
     near = inserted_between(start - ID_MARGIN, end + ID_MARGIN)
     sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, Decimal()])
     skipped = 0
-    for spent in librechat.spent(near | created_between(start, end)):
-        cost = round(Decimal(spent.input_usd) + Decimal(spent.output_usd), MONEY_DIGITS)
-        amounts = (spent.input, spent.output, spent.cache_read, spent.cache_write, cost)
-        row = sums[spent.model, spent.context]
+    for billed in librechat.billed(near | created_between(start, end)):
+        if billed.kind not in ("prompt", "completion"):
+            continue
+        tokens = (billed.tokens, 0) if billed.kind == "prompt" else (0, billed.tokens)
+        amounts = (*tokens, *(billed.cache or (0, 0)), round(Decimal(billed.usd), MONEY_DIGITS))
+        row = sums[billed.model, billed.context]
         row[:] = [before + amount for before, amount in zip(row, amounts, strict=True)]
-        skipped += spent.skipped
+        skipped += billed.skipped
     return _rows(sums), skipped
 
 

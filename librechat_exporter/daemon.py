@@ -14,8 +14,9 @@ from prometheus_client.registry import CollectorRegistry
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
-from librechat_exporter.collectors import cost, documents, messages, ratings, recent, unique_users
-from librechat_exporter.collectors.base import Collector
+from librechat_exporter.collectors import cost, documents, messages, ratings, recent, tools, unique_users
+from librechat_exporter.collectors.base import Collector, LedgerCollector
+from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.faults import describe
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat import Document, LibreChat
@@ -44,11 +45,13 @@ def connect(settings: Settings) -> LibreChat:
 
 
 def all_collectors() -> list[Collector]:
+    fold = MessagesFold()
     return [
-        messages.collector(),
+        LedgerCollector("messages", fold, messages.COUNTED),
+        tools.ToolsCollector(fold),
         *documents.collectors(),
         cost.collector(),
-        unique_users.UniqueUsersCollector(),
+        unique_users.UniqueUsersCollector(fold),
         recent.RecentCollector(),
         ratings.RatingsCollector(),
     ]

@@ -8,7 +8,7 @@ MongoDB 4.4 and Amazon DocumentDB 5 both have.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pymongo
 import pymongo.errors
@@ -126,15 +126,20 @@ def _tells_error(output: str, otherwise: Expression) -> Expression:
 
 
 _TOOL_FAILED = _tells_error("$$part.tool_call.output", _tells_error("$$part.tool_call.function.output", False))
-# The tool calls of a message, null if it has none.
-TOOL_CALLS = when(
+# The tool calls of a message and its endpoint, null if it has none.
+TOOLS = when(
     when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False),
     {
-        "$map": {
-            "input": {"$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}},
-            "as": "part",
-            "in": {"name": _TOOL_NAME, "failed": _TOOL_FAILED},
-        }
+        "endpoint": _filled("$endpoint"),
+        "calls": {
+            "$map": {
+                "input": {
+                    "$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}
+                },
+                "as": "part",
+                "in": {"name": _TOOL_NAME, "failed": _TOOL_FAILED},
+            }
+        },
     },
     None,
 )
@@ -195,8 +200,13 @@ def model_of(value: str | list[str] | None) -> Model:
     return value[:MAX_LABEL_LENGTH] if value is not None else None
 
 
-# A tool's name, and whether the call failed.
-ToolCall = tuple[str, bool]
+class ToolCall(NamedTuple):
+    """A tool's name, whether the call failed, and the endpoint of its message; "unknown" stands for no name."""
+
+    name: str
+    failed: bool
+    endpoint: str
+
 
 # What links an answer to its question: the user's id and the question's messageId.
 Link = tuple[str | None, str]
@@ -208,8 +218,8 @@ class Messages:
     links: a user's message by its own id, an answer by its parent's; None where that is no id.
     tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
     created: createdAt as a Unix time; 0 if it is not within the time asked for.
-    tool_calls: of all of them together: the tool's name, "unknown" if it has none, and whether the call failed.
-    rating, tag: of each of them, None where there is none. These three are there if usage was asked for.
+    tool_calls: of each message, if tools were asked for.
+    rating, tag: of each of them, None where there is none, if ratings were asked for.
     """
 
     def __init__(self, row: Document) -> None:
@@ -232,14 +242,17 @@ class Messages:
         self.created: list[float] = [milliseconds / 1000 for milliseconds in row.get("created", [])]
         self.ids: list[ObjectId] = row.get("id", [])
         self.conversations = [conversation or None for conversation in row.get("conversation", [])]
-        self.tool_calls: list[ToolCall] = [
-            ((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"])
-            for calls in filter(None, row.get("tools", ()))
-            for call in calls
-        ]
+        self.tool_calls = [() if tools is None else _tool_calls(tools) for tools in row.get("tools", ())]
         rated = row["_id"].get("rated") or {}
         self.rating: str | None = rated.get("rating")
         self.tag: str | None = (rated.get("tag") or "")[:MAX_LABEL_LENGTH] or None
+
+
+def _tool_calls(tools: Document) -> tuple[ToolCall, ...]:
+    endpoint = (tools["endpoint"] or UNKNOWN)[:MAX_LABEL_LENGTH]
+    return tuple(
+        ToolCall((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"], endpoint) for call in tools["calls"]
+    )
 
 
 @dataclass(frozen=True)
@@ -369,12 +382,13 @@ class LibreChat:
         *,
         first: int | None = None,
         conversations: bool = False,
-        usage: bool = False,
+        tools: bool = False,
+        ratings: bool = False,
     ) -> list[Messages]:
         """The matching messages, by what they share.
 
         created: the bounds of `created`, which is empty without them. first: only so many, by `_id`, and with their
-        ids. conversations: with these. usage: with tool calls, and set apart by rating and tag.
+        ids. conversations, tools: with these. ratings: set apart by rating and tag.
         """
         shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
         each = {
@@ -384,8 +398,9 @@ class LibreChat:
         }
         if created is not None:
             each["created"] = when(is_between("$createdAt", *created), {"$toLong": "$createdAt"}, 0)
-        if usage:
-            each["tools"] = TOOL_CALLS
+        if tools:
+            each["tools"] = TOOLS
+        if ratings:
             shared["rated"] = when({"$in": [RATING, list(RATINGS)]}, {"rating": RATING, "tag": TAG}, None)
         stages: list[Document] = []
         if first is not None:

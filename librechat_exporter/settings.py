@@ -169,6 +169,7 @@ class Settings(LibreChatSettings):
     enable_time_window_metrics: bool = _toggle("the last 5 minutes")
     enable_rating_metrics: bool = _toggle("ratings")
     enable_file_metrics: bool = _toggle("uploaded files")
+    enable_tool_metrics: bool = _toggle("tool calls")
     enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")

@@ -20,30 +20,6 @@ def label(value: Any) -> str:
     return (oracle.text(value) or "unknown").rstrip(" ")
 
 
-def tool_calls(message: Document) -> Iterable[tuple[str, bool]]:
-    content = message.get("content")
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, dict) and part.get("type") == "tool_call":
-            call = part.get("tool_call")
-            call = call if isinstance(call, dict) else {}
-            function = call.get("function")
-            function = function if isinstance(function, dict) else {}
-            names = (call.get("name"), function.get("name"), call.get("type"))
-            output = call.get("output") if isinstance(call.get("output"), str) else function.get("output")
-            yield label(next((name for name in names if oracle.text(name)), None)), tool_failed(output)
-
-
-def tool_failed(output: Any) -> bool:
-    if not isinstance(output, str):
-        return False
-    output = output.strip(" \t\r\n\v\f").lower()
-    if output.startswith(("error processing tool", "error calling tool")):
-        return True
-    return output.startswith("error:") and (
-        "tool call failed:" in output or output.endswith("please fix your mistakes.")
-    )
-
-
 class ExportOracle:
     """The tables after the export of first to last, on the morning of `today`, into an empty database."""
 
@@ -111,8 +87,8 @@ class ExportOracle:
             tag = "" if tag is None else tag[:200].rstrip(" ") if isinstance(tag, str) else "unknown"
             up = rating == "thumbsUp"
             self._on_day(message, "daily_ratings_by_model", (model, tag), up, not up)
-        for name, failed in tool_calls(message):
-            self._on_day(message, "daily_tool_calls", (name,), 1, failed)
+        for name, failed in oracle.tool_calls(message):
+            self._on_day(message, "daily_tool_calls", (name.rstrip(" "),), 1, failed)
 
     def _transaction(self, transaction: Document) -> None:
         kind = transaction.get("tokenType")

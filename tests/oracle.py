@@ -86,6 +86,30 @@ def prompt(answer: Document, messages: Iterable[Document]) -> float:
     return max(found, default=0)
 
 
+def tool_calls(message: Document) -> Iterable[tuple[str, bool]]:
+    content = message.get("content")
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and part.get("type") == "tool_call":
+            call = part.get("tool_call")
+            call = call if isinstance(call, dict) else {}
+            function = call.get("function")
+            function = function if isinstance(function, dict) else {}
+            names = (call.get("name"), function.get("name"), call.get("type"))
+            output = call.get("output") if isinstance(call.get("output"), str) else function.get("output")
+            yield next(filter(None, map(text, names)), "unknown"), tool_failed(output)
+
+
+def tool_failed(output: Any) -> bool:
+    if not isinstance(output, str):
+        return False
+    output = output.strip(" \t\r\n\v\f").lower()
+    if output.startswith(("error processing tool", "error calling tool")):
+        return True
+    return output.startswith("error:") and (
+        "tool call failed:" in output or output.endswith("please fix your mistakes.")
+    )
+
+
 def amount(value: Any) -> float | None:
     if isinstance(value, Decimal128):
         value = float(str(value))
@@ -112,6 +136,7 @@ class Oracle:
         ):
             self.values[name, ()] = len(self._counted(collections.get(collection, ())))
         self._happened()
+        self._tool_rates()
         self._recent()
         self._unique_users()
         self._ratings()
@@ -127,12 +152,15 @@ class Oracle:
     def _happened(self) -> None:
         for name in ("messages", "error_messages", "input_tokens", "output_tokens"):
             self._add(f"librechat_{name}_total", 0)
+        for name in ("messages_with_tools", "tool_calls", "tool_call_errors"):
+            self._add(f"librechat_{name}_total", 0)
         self._add("librechat_exporter_skipped_token_counts_total", 0)
         for message in self._counted(self.messages):
             name = model(message, self.agents)
             self._add("librechat_messages_total", 1)
             if message.get("tokenCount") is not None and not usable_tokens(message):
                 self._add("librechat_exporter_skipped_token_counts_total", 1)
+            self._tools(message, name)
             if failed(message):
                 self._add("librechat_error_messages_total", 1)
                 self._add("librechat_errors_per_model_total", 1, model=name)
@@ -152,11 +180,17 @@ class Oracle:
         conversations = {identifier(message.get("conversationId")) for message in recent} - {None}
         self._add("librechat_active_users", len(users))
         self._add("librechat_active_conversations", len(conversations))
-        for name in ("messages", "error_messages", "input_tokens", "output_tokens"):
+        tool_users: set[str | None] = set()
+        for name in ("messages", "error_messages", "input_tokens", "output_tokens", "tool_calls", "tool_call_errors"):
             self._add(f"librechat_{name}_5m", 0)
         for message in recent:
             name = model(message, self.agents)
             self._add("librechat_messages_5m", 1)
+            for tool, broken in tool_calls(message):
+                tool_users.add(user(message))
+                self._add("librechat_tool_calls_5m", 1)
+                self._add("librechat_tool_call_errors_5m", broken)
+                self._add("librechat_tool_calls_per_tool_5m", 1, tool_name=tool)
             if failed(message):
                 self._add("librechat_error_messages_5m", 1)
                 self._add("librechat_errors_per_model_5m", 1, model=name)
@@ -168,6 +202,30 @@ class Oracle:
                 self._add("librechat_errors_per_model_5m", 0, model=name)
                 self._add("librechat_model_input_tokens_5m", prompt(message, self.messages), model=name)
                 self._add("librechat_model_output_tokens_5m", tokens(message), model=name)
+
+        self._add("librechat_active_tool_users", len(tool_users - {None}))
+
+    def _tools(self, message: Document, model_name: str) -> None:
+        calls = list(tool_calls(message))
+        self._add("librechat_messages_with_tools_total", bool(calls))
+        self._add("librechat_tool_calls_total", len(calls))
+        self._add("librechat_tool_call_errors_total", sum(broken for _, broken in calls))
+        endpoint = text(message.get("endpoint")) or "unknown"
+        for tool, broken in calls:
+            self._add("librechat_tool_call_errors_per_tool_total", broken, tool_name=tool)
+            self._add("librechat_tool_calls_per_tool", 1, tool_name=tool)
+            self._add("librechat_tool_calls_per_model", 1, model=model_name, tool_name=tool)
+            self._add("librechat_tool_calls_per_endpoint", 1, api_endpoint=endpoint, tool_name=tool)
+            if "_mcp_" in tool and not tool.endswith("_mcp_"):
+                server = tool.split("_mcp_")[-1]
+                self._add("librechat_mcp_tool_calls_per_server", 1, server=server)
+                self._add("librechat_mcp_tool_call_errors_per_server", broken, server=server)
+
+    def _tool_rates(self) -> None:
+        for (name, labels), calls in list(self.values.items()):
+            if name == "librechat_tool_calls_per_tool":
+                errors = self.values["librechat_tool_call_errors_per_tool_total", labels]
+                self._add("librechat_tool_success_rate_per_tool", 100 * (calls - errors) / calls, **dict(labels))
 
     def _unique_users(self) -> None:
         for period, start in self.starts.items():

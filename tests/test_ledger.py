@@ -26,7 +26,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from librechat_exporter.collectors import cost, documents
-from librechat_exporter.collectors.messages import MESSAGES_FOLD
+from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.fold import Reading
 from librechat_exporter.ledger import SEEN_KEPT
 from librechat_exporter.librechat import LibreChat
@@ -38,6 +38,7 @@ from tests.conftest import Document, Exporter, MakeExporter
 from tests.oracle import Oracle, Values
 
 NOW = weird.NOW
+MESSAGES_FOLD = MessagesFold()
 FOLDS = (MESSAGES_FOLD, cost.TransactionsFold(), *(collector.folds[0] for collector in documents.collectors()))
 FEW = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

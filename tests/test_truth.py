@@ -131,6 +131,13 @@ class Recorder(Simulator):
         self._count("librechat_errors_per_model_total", failed, model=model)
         self._count("librechat_input_tokens_per_model_total", oracle.tokens(question), model=model)
         self._count("librechat_output_tokens_per_model_total", oracle.tokens(answer), model=model)
+        calls = list(oracle.tool_calls(answer))
+        self._count("librechat_messages_with_tools_total", bool(calls))
+        for tool, broken in calls:
+            self._count("librechat_tool_calls_total", 1)
+            self._count("librechat_tool_call_errors_total", broken)
+            self._count("librechat_tool_call_errors_per_tool_total", broken, tool_name=tool)
+            self._count("librechat_tool_calls_per_model", 1, model=model, tool_name=tool)
         return answer
 
     def transactions(self, question: Document, answer: Document) -> list[Document]:

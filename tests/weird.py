@@ -80,10 +80,11 @@ _outputs = st.sampled_from(
         'quo"te',
     ]
 ).map(lambda output: output.replace("LONG", "tool call " * 2000))
+_tools = st.sampled_from(["search", "search ", "Search", "run_mcp_wiki", "a_mcp_b_mcp_", "_mcp_x"])
 _call = st.fixed_dictionaries(
     {},
     optional={
-        "name": st.one_of(st.sampled_from(["search", "search ", "Search", "run"]), _odd_text, _wrong_type),
+        "name": st.one_of(_tools, _odd_text, _wrong_type),
         "function": st.one_of(
             st.fixed_dictionaries(
                 {}, optional={"name": st.one_of(st.just("getWeather"), _odd_text), "output": _outputs}

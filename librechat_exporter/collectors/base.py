@@ -56,14 +56,14 @@ class Collector(ABC):
 
 
 class LedgerCollector(Collector):
-    """Shows the totals of one fold."""
+    """Shows totals of a fold: all of them, or some."""
 
-    def __init__(self, name: str, fold: Fold) -> None:
+    def __init__(self, name: str, fold: Fold, metrics: tuple[Metric, ...] | None = None) -> None:
         self.name = name
-        self.metrics = fold.metrics
+        self.metrics = self._counted = metrics or fold.metrics
         self.folds = (fold,)
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(self.folds[0])
-        for metric in self.metrics:
+        for metric in self._counted:
             yield scrape.ledger.family(metric)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import chain, compress
 
 from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.collectors.messages import with_prompts
-from librechat_exporter.librechat import window
+from librechat_exporter.collectors.messages_fold import with_prompts
+from librechat_exporter.librechat import Messages, window
 from librechat_exporter.metric import Family, Metric
 
 WINDOW = timedelta(minutes=5)
@@ -35,6 +36,10 @@ MODEL_INPUT_TOKENS = _gauge(
 MODEL_OUTPUT_TOKENS = _gauge(
     "librechat_model_output_tokens_5m", "Tokens of answers", "time_window", "token", labels=("model",)
 )
+TOOL_CALLS = _gauge("librechat_tool_calls_5m", "Tool calls", "time_window", "tool")
+TOOL_ERRORS = _gauge("librechat_tool_call_errors_5m", "Tool calls that failed", "time_window", "tool")
+CALLS_PER_TOOL = _gauge("librechat_tool_calls_per_tool_5m", "Tool calls", "time_window", "tool", labels=("tool_name",))
+ACTIVE_TOOL_USERS = _gauge("librechat_active_tool_users", "Distinct users with a tool call", "user", "tool")
 
 
 class RecentCollector(Collector):
@@ -50,17 +55,26 @@ class RecentCollector(Collector):
         ERRORS_PER_MODEL,
         MODEL_INPUT_TOKENS,
         MODEL_OUTPUT_TOKENS,
+        TOOL_CALLS,
+        TOOL_ERRORS,
+        CALLS_PER_TOOL,
+        ACTIVE_TOOL_USERS,
     )
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         match = window(scrape.now, WINDOW)
-        groups = scrape.librechat.messages(match, conversations=True)
+        groups = scrape.librechat.messages(match, conversations=True, tools=True)
         samples = scrape.samples()
         samples.add(ACTIVE_USERS, len({user for group in groups for user in group.users} - {None}))
         samples.add(ACTIVE_CONVERSATIONS, len({one for group in groups for one in group.conversations} - {None}))
+        samples.add(ACTIVE_TOOL_USERS, len(_users_of_tools(groups) - {None}))
         for group, model, prompt in with_prompts(scrape.librechat, groups):
             count, tokens = len(group.users), sum(group.tokens)
             failed = count if group.failed else 0
+            for call in chain.from_iterable(group.tool_calls):
+                samples.add(TOOL_CALLS, 1)
+                samples.add(TOOL_ERRORS, call.failed)
+                samples.add(CALLS_PER_TOOL, 1, call.name)
             samples.add(MESSAGES, count)
             samples.add(ERRORS, failed)
             if failed or not group.by_user:
@@ -74,3 +88,7 @@ class RecentCollector(Collector):
                 samples.add(MODEL_OUTPUT_TOKENS, tokens, model)
         for metric in self.metrics:
             yield samples.family(metric)
+
+
+def _users_of_tools(groups: list[Messages]) -> set[str | None]:
+    return {user for group in groups for user in compress(group.users, group.tool_calls)}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.collectors.messages import MESSAGES_FOLD
+from librechat_exporter.fold import Fold
 from librechat_exporter.metric import Family, Metric
 
 
@@ -27,9 +27,11 @@ def beginnings(local: datetime) -> dict[Metric, datetime]:
 class UniqueUsersCollector(Collector):
     name = "unique_users"
     metrics = (DAILY, WEEKLY, MONTHLY)
-    folds = (MESSAGES_FOLD,)
+
+    def __init__(self, messages: Fold) -> None:
+        self.folds = (messages,)
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        scrape.refresh(MESSAGES_FOLD)
+        scrape.refresh(self.folds[0])
         for metric, beginning in beginnings(scrape.now.astimezone(scrape.timezone)).items():
             yield metric.family({(): scrape.ledger.users_seen(beginning)})

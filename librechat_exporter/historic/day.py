@@ -66,7 +66,7 @@ def read_day(
     found = Day(day)
     counts = _Counts(librechat, labels)
     for lower, upper in _slices(librechat, start, end):
-        counts.add(librechat.messages(created_between(lower, upper), usage=True))
+        counts.add(librechat.messages(created_between(lower, upper), tools=True, ratings=True))
     found.users = {user for user in counts.users if user is not None}
     found.messages = counts.messages
     found.rows = counts.rows(key)
@@ -144,9 +144,10 @@ class _Counts:
             self._answers[model] += count
         if group.rating is not None:
             self._ratings[model, group.tag or ""][0 if group.rating == "thumbsUp" else 1] += count
-        for name, failed in group.tool_calls:
-            self._calls[name][0] += 1
-            self._calls[name][1] += failed
+        for calls in filter(None, group.tool_calls):
+            for call in calls:
+                self._calls[call.name][0] += 1
+                self._calls[call.name][1] += call.failed
 
     def rows(self, key: UserKey | None) -> dict[Table, list[Row]]:
         users = {}

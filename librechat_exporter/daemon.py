@@ -14,7 +14,19 @@ from prometheus_client.registry import CollectorRegistry
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
-from librechat_exporter.collectors import cost, documents, messages, ratings, recent, tools, unique_users
+from librechat_exporter.collectors import (
+    balances,
+    cost,
+    documents,
+    features,
+    messages,
+    people,
+    ratings,
+    recent,
+    storage,
+    tools,
+    unique_users,
+)
 from librechat_exporter.collectors.base import Collector, LedgerCollector
 from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.faults import describe
@@ -51,6 +63,10 @@ def all_collectors() -> list[Collector]:
         tools.ToolsCollector(fold),
         *documents.collectors(),
         cost.collector(),
+        balances.collector(),
+        people.collector(),
+        *storage.collectors(),
+        features.collector(),
         unique_users.UniqueUsersCollector(fold),
         recent.RecentCollector(),
         ratings.RatingsCollector(),
@@ -78,7 +94,13 @@ class Daemon:
             settings.max_label_values,
         )
         self.runner = Runner(
-            self.librechat, self.ledger, collectors, groups, settings.metrics_timezone, settings.scrape_timeout
+            self.librechat,
+            self.ledger,
+            collectors,
+            groups,
+            settings.metrics_timezone,
+            settings.scrape_timeout,
+            settings.state_refresh,
         )
         self.registry = CollectorRegistry()
         for collector in (self.runner, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):

@@ -5,6 +5,7 @@ or of another type than LibreChat writes never raises an error on the server. Th
 MongoDB 4.4 and Amazon DocumentDB 5 both have.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pymongo
 import pymongo.errors
-from bson import CodecOptions, ObjectId
+from bson import CodecOptions, Decimal128, ObjectId
 from bson.codec_options import DatetimeConversion
 from pymongo.database import Database
 
@@ -28,6 +29,7 @@ RATINGS = ("thumbsUp", "thumbsDown")
 MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
 _MAX_AMOUNT = 10**12  # tokens or credits of one transaction; a million dollars
 _CREDITS_PER_USD = 1_000_000
+_UNAUTHORIZED = 13
 _LOOK_UP_AT_ONCE = 500
 _LONGEST_TEXT = 65_536  # bytes; what a label holds of it is less
 _LONGEST_ID = 200  # bytes; LibreChat's ids are UUIDs and ObjectIds
@@ -145,6 +147,9 @@ TOOLS = when(
 )
 
 PROVIDER = _filled("$provider")
+ROLE = _filled("$role")
+CATEGORY = _filled("$category")
+IS_TEMPORARY: Document = {"isTemporary": True}
 
 
 def is_between(field: str, start: datetime, end: datetime) -> Expression:
@@ -439,6 +444,68 @@ class LibreChat:
         rows = self.aggregate(collection, match, {"$count": "count"})
         return rows[0]["count"] if rows else 0
 
+    def collections(self) -> set[str]:
+        """The collections that this LibreChat has."""
+        return set(self._database.list_collection_names(filter={"name": {"$not": {"$regex": r"^system\."}}}))
+
+    def size(self, collection: str) -> int | None:
+        """About how many documents it has; with a tenant, how many of these are its. None if it may not be read."""
+        try:
+            if self.tenant is not None:
+                return self.count(collection, {})
+            return self._database[collection].estimated_document_count()
+        except pymongo.errors.OperationFailure as error:
+            if error.code != _UNAUTHORIZED:
+                raise
+            return None
+
+    def count_by(self, collection: str, *fields: Expression) -> dict[tuple[str, ...], float]:
+        """How many documents there are of each combination of texts; "unknown" stands for none."""
+        found: dict[tuple[str, ...], float] = defaultdict(float)
+        key = {str(number): field for number, field in enumerate(fields)}
+        for row in self.aggregate(collection, {}, {"$group": {"_id": key, "count": {"$sum": 1}}}):
+            found[tuple((value or UNKNOWN)[:MAX_LABEL_LENGTH] for value in row["_id"].values())] += row["count"]
+        return found
+
+    def balances(self) -> list[tuple[float, float]]:
+        """Each user's credits and refill, which is 0 if there is none. Of several balances the oldest is the user's.
+
+        A balance whose credits are no number is left out.
+        """
+        rows = self.aggregate(
+            "balances",
+            {},
+            {"$sort": {"_id": 1}},
+            {
+                "$group": {
+                    "_id": "$user",
+                    "credits": {"$first": when(_is_amount("$tokenCredits"), "$tokenCredits", None)},
+                    "refill": {"$first": _amount("$refillAmount")},
+                }
+            },
+        )
+        return [(_number(row["credits"]), _number(row["refill"])) for row in rows if row["credits"] is not None]
+
+    def logged_in(self) -> int:
+        """How many users have a session that has not expired."""
+        return self._distinct("sessions", "$user", {"expiration": {"$gt": self.now()}})
+
+    def users_with_memories(self) -> int:
+        return self._distinct("memoryentries", "$userId", {})
+
+    def _distinct(self, collection: str, field: str, match: Document) -> int:
+        rows = self.aggregate(collection, match, {"$group": {"_id": field}})
+        return sum(row["_id"] is not None for row in rows)
+
+    def files(self) -> list[tuple[str, str, int, float]]:
+        """Source, MIME type, number and bytes of files."""
+        key = {"source": _filled("$source"), "type": _filled("$type")}
+        group = {"_id": key, "count": {"$sum": 1}, "bytes": {"$sum": _amount("$bytes")}}
+        return [
+            (row["_id"]["source"] or UNKNOWN, row["_id"]["type"] or UNKNOWN, row["count"], _number(row["bytes"]))
+            for row in self.aggregate("files", {}, {"$group": group})
+        ]
+
     def users(self, match: Document) -> set[str]:
         """Ids of the users who wrote the matching messages."""
         rows = self.aggregate("messages", match, {"$group": {"_id": USER}})
@@ -461,10 +528,14 @@ class LibreChat:
         return labels
 
 
+def _number(value: Any) -> float:
+    return float(str(value)) if isinstance(value, Decimal128) else float(value)
+
+
 def _billed(row: Document) -> Billed:
     key = row["_id"]
     model, context = ((key[name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
-    raw, fresh, written, read, value = (float(str(row[name])) for name in _AMOUNTS)  # a Decimal128 has no float()
+    raw, fresh, written, read, value = (_number(row[name]) for name in _AMOUNTS)
     return Billed(
         kind=key["kind"] or UNKNOWN,
         model=model,
@@ -472,7 +543,7 @@ def _billed(row: Document) -> Billed:
         tokens=fresh if key["structured"] else raw,
         cache=(read, written) if key["structured"] else None,
         usd=value / _CREDITS_PER_USD,
-        granted=float(str(row["granted"])),
+        granted=_number(row["granted"]),
         skipped=row["skipped"] if key["kind"] else 0,
         id=key.get("id"),
     )

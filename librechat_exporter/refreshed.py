@@ -14,6 +14,8 @@ T = TypeVar("T")
 INTERVAL_SECONDS = 60.0
 # A reading takes at most this share of the time.
 SHARE = 1 / 20
+# So many readings, of all values, at a time.
+_SIDE_BY_SIDE = threading.Semaphore(2)
 # What takes no longer than this is read on every scrape.
 AT_ONCE_SECONDS = 0.02
 # A value that cannot be read anew is served until it is this many intervals old.
@@ -24,8 +26,11 @@ _READ_DEADLINE = 120.0
 class Refreshed(Generic[T]):
     """Holds what was read last. Safe for use from several threads; at most one reading is under way."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, at_once: float = AT_ONCE_SECONDS) -> None:
+        """at_once: what takes no more seconds is read on every call."""
         self._name = name
+        self._at_once = at_once
+        self._every = INTERVAL_SECONDS
         self._faults = FaultLog()
         self._lock = threading.Lock()
         self._reading: threading.Thread | None = None
@@ -50,15 +55,16 @@ class Refreshed(Generic[T]):
     @property
     def interval(self) -> float:
         """Seconds between readings; 0 is on every call."""
-        return 0.0 if self._took <= AT_ONCE_SECONDS else max(INTERVAL_SECONDS, self._took / SHARE)
+        return 0.0 if self._took <= self._at_once else max(self._every, self._took / SHARE)
 
-    def get(self, read: Callable[[], T], deadline: float) -> T:
-        """The value, read anew if that is due. Waits, until the deadline (time.monotonic()), only for the first
-        reading and for one that has been quick.
+    def get(self, read: Callable[[], T], deadline: float, every: float | None = None) -> T:
+        """The value, read anew if that is due, which is after `every` seconds at the earliest. Waits, until the
+        deadline (time.monotonic()), only for the first reading and for one that has been quick.
 
         Raises what `read` raised when there is no value that is young enough, TimeoutError when there is none yet.
         """
         with self._lock:
+            self._every = INTERVAL_SECONDS if every is None else every
             interval = self.interval
             if self._reading is None and time.monotonic() - self._tried_at >= max(interval, self._pause):
                 thread = threading.Thread(target=self._refresh, args=(read,), name="refresh", daemon=True)
@@ -80,9 +86,10 @@ class Refreshed(Generic[T]):
         raise TimeoutError("the first reading is not done yet")
 
     def _is_young(self) -> bool:
-        return self.age <= KEPT_INTERVALS * max(self.interval, INTERVAL_SECONDS)
+        return self.age <= KEPT_INTERVALS * max(self.interval, self._every)
 
     def _refresh(self, read: Callable[[], T]) -> None:
+        _SIDE_BY_SIDE.acquire()
         started = time.monotonic()
         try:
             with pymongo.timeout(_READ_DEADLINE):
@@ -101,6 +108,8 @@ class Refreshed(Generic[T]):
                 self._pause = 0.0
                 self._read_at = started
                 self._took = time.monotonic() - started
+        finally:
+            _SIDE_BY_SIDE.release()
         with self._lock:
             self._tried_at = time.monotonic()
             self._reading = None

@@ -125,11 +125,13 @@ class Runner(PrometheusCollector):
         groups: frozenset[str],
         timezone: ZoneInfo,
         default_timeout: float,
+        state_refresh: float,
     ) -> None:
         self._librechat = librechat
         self._ledger = ledger
         self._timezone = timezone
         self._default_timeout = default_timeout
+        self._state_refresh = state_refresh
         self._enabled = frozenset(
             metric for collector in collectors for metric in collector.metrics if groups.issuperset(metric.groups)
         )
@@ -223,7 +225,16 @@ class Runner(PrometheusCollector):
 
     def _collect(self, collector: Collector, run: _Run, now: datetime) -> None:
         started = time.monotonic()
-        scrape = Scrape(self._librechat, self._ledger, self._enabled, self._timezone, now, run.started, run.deadline)
+        scrape = Scrape(
+            self._librechat,
+            self._ledger,
+            self._enabled,
+            self._timezone,
+            now,
+            run.started,
+            run.deadline,
+            self._state_refresh,
+        )
         try:
             with pymongo.timeout(max(0.01, run.deadline - started)):
                 families = [family for family in collector.collect(scrape) if family.name in self._family_names]

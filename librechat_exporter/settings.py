@@ -159,6 +159,12 @@ class Settings(LibreChatSettings):
         le=300,
         description="Seconds a scrape may take when the request has no `X-Prometheus-Scrape-Timeout-Seconds` header",
     )
+    state_refresh: float = Field(
+        default=60.0,
+        ge=1,
+        le=86_400,
+        description="Seconds between readings of what is in the database now; more if a reading takes long",
+    )
     max_label_values: int = Field(
         default=200, ge=1, le=100_000, description="Values a label may have; later ones are counted under `other`"
     )
@@ -168,8 +174,10 @@ class Settings(LibreChatSettings):
     enable_model_metrics: bool = _toggle("what is counted per model over all time, and answers and errors per model")
     enable_time_window_metrics: bool = _toggle("the last 5 minutes")
     enable_rating_metrics: bool = _toggle("ratings")
-    enable_file_metrics: bool = _toggle("uploaded files")
+    enable_file_metrics: bool = _toggle("uploaded and stored files")
     enable_tool_metrics: bool = _toggle("tool calls")
+    enable_balance_metrics: bool = _toggle("what users have left to spend")
+    enable_feature_metrics: bool = _toggle("memories, shared links, agents and the like, and stored documents")
     enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")

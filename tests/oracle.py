@@ -141,6 +141,7 @@ class Oracle:
         self._unique_users()
         self._ratings()
         self._billed(self._counted(collections.get("transactions", ())))
+        self._state({name: list(documents) for name, documents in collections.items()})
 
     @staticmethod
     def _counted(documents: Iterable[Document]) -> list[Document]:
@@ -290,3 +291,59 @@ class Oracle:
             if structured:
                 for token_type, tokens in (("cache_read", read), ("cache_write", written)):
                     self._add("librechat_llm_tokens_total", abs(tokens or 0), token_type=token_type, **labels)
+
+    def _state(self, there: Mapping[str, list[Document]]) -> None:
+        """What is there now, of the collections that exist."""
+        for name, documents in there.items():
+            self._add("librechat_stored_documents", len(documents), collection=name)
+        for name, collection in (
+            ("memory_entries_total", "memoryentries"),
+            ("skills_total", "skills"),
+            ("chat_projects_total", "chatprojects"),
+            ("shared_links_total", "sharedlinks"),
+            ("mcp_servers_total", "mcpservers"),
+            ("agent_api_keys_total", "agentapikeys"),
+        ):
+            if collection in there:
+                self._add(f"librechat_{name}", len(there[collection]))
+        if "conversations" in there:
+            temporary = [one for one in there["conversations"] if one.get("isTemporary") is True]
+            self._add("librechat_temporary_conversations", len(temporary))
+        if "memoryentries" in there:
+            users = {repr(one.get("userId")) for one in there["memoryentries"]}
+            self._add("librechat_memory_users", len(users - {"None"}))
+        for agent in there.get("agents", ()):
+            self._add("librechat_agents_total", 1, category=text(agent.get("category")) or "unknown")
+        self._people_and_files(there)
+        if "balances" in there:
+            self._balances(there["balances"])
+
+    def _people_and_files(self, there: Mapping[str, list[Document]]) -> None:
+        if "sessions" in there:
+            running = [one for one in there["sessions"] if isinstance(one.get("expiration"), datetime)]
+            users = {repr(one.get("user")) for one in running if one["expiration"] > self.now}
+            self._add("librechat_logged_in_users", len(users - {"None"}))
+        for one in there.get("users", ()):
+            labels = {name: text(one.get(name)) or "unknown" for name in ("provider", "role")}
+            self._add("librechat_users", 1, **labels)
+        for file in there.get("files", ()):
+            mime = (text(file.get("type")) or "unknown").split("/")[0] or "unknown"
+            labels = {"source": text(file.get("source")) or "unknown", "type": mime}
+            self._add("librechat_files", 1, **labels)
+            self._add("librechat_files_bytes", abs(amount(file.get("bytes")) or 0), **labels)
+
+    def _balances(self, balances: list[Document]) -> None:
+        for state in ("exhausted", "low", "ok"):
+            self._add("librechat_balance_users", 0, state=state)
+        self._add("librechat_balance_credits", 0)
+        oldest: dict[str, Document] = {}
+        for balance in sorted(balances, key=lambda one: str(one["_id"])):
+            oldest.setdefault(repr(balance.get("user")), balance)
+        for balance in oldest.values():
+            left = amount(balance.get("tokenCredits"))
+            if left is None:
+                continue
+            refill = abs(amount(balance.get("refillAmount")) or 0)
+            state = "exhausted" if left <= 0 else "low" if left < refill / 10 else "ok"
+            self._add("librechat_balance_users", 1, state=state)
+            self._add("librechat_balance_credits", left)

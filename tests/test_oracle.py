@@ -14,7 +14,10 @@ from tests import weird
 from tests.conftest import Document, MakeExporter
 from tests.oracle import Oracle, Values
 
-COLLECTIONS = ("messages", "conversations", "files", "users", "agents", "transactions")
+COLLECTIONS = (
+    *("messages", "conversations", "files", "users", "agents", "transactions"),
+    *("balances", "sessions", "memoryentries", "sharedlinks"),
+)
 
 
 def of_documents(values: Values) -> Values:
@@ -39,7 +42,7 @@ def expected(documents: Mapping[str, Any], timezone: str = "UTC") -> Values:
 )
 @given(
     weird.message_lists(),
-    st.lists(weird.others(), max_size=3),
+    st.lists(weird.others(), max_size=5, unique_by=lambda one: one["_id"]),
     st.lists(weird.transactions(weird.moments(), weird.object_ids()), max_size=6, unique_by=lambda one: one["_id"]),
     st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland", "America/St_Johns"]),
 )
@@ -59,9 +62,11 @@ def test_all_metrics_of_documents_of_any_shape(
         "users": others,
         "agents": weird.AGENTS,
         "transactions": transactions,
-    }
+    } | dict.fromkeys(COLLECTIONS[-4:], others)
     for name, collection in documents.items():
         database[name].delete_many({})
+        if name not in database.list_collection_names():
+            database.create_collection(name)
         for document in collection:
             database[name].replace_one({"_id": document["_id"]}, document, upsert=True)
     one = exporter(weird.NOW, state_path=str(tmp_path / f"{time.monotonic_ns()}.sqlite"), metrics_timezone=timezone)

@@ -29,7 +29,19 @@ def test_defaults() -> None:
     assert settings.mongodb_database == "LibreChat"
     assert settings.bind_address == ("0.0.0.0", 8000)
     assert settings.metrics_timezone == ZoneInfo("UTC")
-    assert settings.groups == {"basic", "token", "user", "model", "time_window", "rating", "file", "tool", "cost"}
+    assert settings.groups == {
+        "basic",
+        "token",
+        "user",
+        "model",
+        "time_window",
+        "rating",
+        "file",
+        "tool",
+        "balance",
+        "feature",
+        "cost",
+    }
 
 
 def test_environment_wins_over_the_file_and_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:

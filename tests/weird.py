@@ -171,7 +171,24 @@ def message_lists(
 
 
 def others() -> st.SearchStrategy[dict[str, Any]]:
-    return _documents({"_id": object_ids(), "user": _field(st.just("u1")), "createdAt": _field(moments())})
+    """Conversations, files, users, sessions, memories: a document of it all."""
+    return _documents(
+        {
+            "_id": object_ids(),
+            "user": _field(st.sampled_from(["u1", "u2", ObjectId("5" * 24)])),
+            "userId": _field(st.sampled_from(["u1", ObjectId("5" * 24), ObjectId("6" * 24)])),
+            "createdAt": _field(moments()),
+            "expiration": _field(moments()),
+            "isTemporary": _field(st.booleans()),
+            "provider": _field(st.sampled_from(["local", "openid"])),
+            "role": _field(st.sampled_from(["USER", "ADMIN"])),
+            "source": _field(st.sampled_from(["local", "s3"])),
+            "type": _field(st.sampled_from(["image/png", "image/jpeg", "text/plain", "/"])),
+            "bytes": _field(_token_counts),
+            "tokenCredits": _field(st.one_of(st.integers(-5, 5000), st.sampled_from([0, 1e300, Decimal128("7.5")]))),
+            "refillAmount": _field(st.integers(0, 10_000)),
+        }
+    )
 
 
 AGENTS = [

@@ -14,7 +14,7 @@ from librechat_exporter.metric import Family, Metric, Samples
 
 @dataclass(frozen=True)
 class Scrape:
-    """One scrape. now is the server's clock; started and deadline are of time.monotonic()."""
+    """One scrape. now is the server's clock; started and deadline are of time.monotonic(), state_refresh in seconds."""
 
     librechat: LibreChat
     ledger: Ledger
@@ -23,6 +23,7 @@ class Scrape:
     now: datetime
     started: float
     deadline: float
+    state_refresh: float
 
     def refresh(self, fold: Fold) -> None:
         """Folds what is new. Raises HistoryPendingError, TimeoutError, PyMongoError."""

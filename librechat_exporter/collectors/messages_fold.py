@@ -14,7 +14,7 @@ from librechat_exporter.state import Cell
 
 class MessagesFold(Fold):
     collection = "messages"
-    version = 1
+    version = 2
     metrics = (*messages.COUNTED, *tools.COUNTED)
 
     def fold_open(

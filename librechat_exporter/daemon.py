@@ -15,6 +15,8 @@ from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
 from librechat_exporter.collectors import (
+    agents,
+    api,
     balances,
     cost,
     documents,
@@ -61,12 +63,14 @@ def all_collectors() -> list[Collector]:
     return [
         LedgerCollector("messages", fold, messages.COUNTED),
         tools.ToolsCollector(fold),
+        LedgerCollector("agents", fold, agents.COUNTED),
         *documents.collectors(),
         cost.collector(),
         balances.collector(),
         people.collector(),
         *storage.collectors(),
         features.collector(),
+        api.ApiCollector(),
         unique_users.UniqueUsersCollector(fold),
         recent.RecentCollector(),
         ratings.RatingsCollector(),
@@ -83,7 +87,7 @@ class Daemon:
         collectors = [
             collector
             for collector in all_collectors()
-            if any(groups.issuperset(metric.groups) for metric in collector.metrics)
+            if collector.is_used(settings) and any(groups.issuperset(one.groups) for one in collector.metrics)
         ]
         folds = {fold.collection: fold for collector in collectors for fold in collector.folds}
         self.ledger = Ledger(
@@ -93,15 +97,7 @@ class Daemon:
             settings.ledger_open_minutes,
             settings.max_label_values,
         )
-        self.runner = Runner(
-            self.librechat,
-            self.ledger,
-            collectors,
-            groups,
-            settings.metrics_timezone,
-            settings.scrape_timeout,
-            settings.state_refresh,
-        )
+        self.runner = Runner(self.librechat, self.ledger, collectors, settings)
         self.registry = CollectorRegistry()
         for collector in (self.runner, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             self.registry.register(collector)

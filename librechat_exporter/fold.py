@@ -97,8 +97,8 @@ class Source:
     def raise_cell(self, document: ObjectId, found: Cell) -> None:
         """Counts by how much the document exceeds what it was counted as before."""
         cell = self.state.cells.setdefault(document, Cell())
-        if (cell.model, cell.prompt) != (found.model, found.prompt):
-            cell.model, cell.prompt = found.model, found.prompt
+        if (cell.model, cell.prompt, cell.agent) != (found.model, found.prompt, found.agent):
+            cell.model, cell.prompt, cell.agent = found.model, found.prompt, found.agent
             self.changed_cells.add(document)
         for series, amount in found.samples.items():
             before = cell.samples.get(series, 0)

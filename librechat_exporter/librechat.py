@@ -516,6 +516,15 @@ class LibreChat:
         rows = self.aggregate("users", match, {"$project": {"_id": 0, "createdAt": 1, "provider": PROVIDER}})
         return [(row["createdAt"], (row["provider"] or UNKNOWN)[:MAX_LABEL_LENGTH]) for row in rows]
 
+    def agent_names(self, models: Iterable[Model]) -> dict[Model, str]:
+        """The name that the document of each agent among these has now."""
+        agents = [model[0] for model in set(models) if isinstance(model, tuple)]
+        if not agents:
+            return {}
+        rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "name": _filled("$name")}})
+        named = {row["id"]: row["name"] for row in rows if isinstance(row["id"], str)}
+        return {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
+
     def model_labels(self, models: Iterable[Model]) -> dict[Model, str]:
         """The label `model` of each; an agent's is the model that its document names now."""
         distinct = set(models)

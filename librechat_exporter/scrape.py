@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pymongo
 from prometheus_client.registry import Collector as PrometheusCollector
@@ -24,6 +23,7 @@ from librechat_exporter.faults import REASONS, FaultLog, describe, reason
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, LabelValues, Metric
+from librechat_exporter.settings import Settings
 
 UP = Metric("librechat_up", "Whether LibreChat's MongoDB answered", "gauge", "self")
 BUILD_INFO = Metric("librechat_exporter_build_info", "The exporter's version", "gauge", "self", ("version", "python"))
@@ -122,18 +122,16 @@ class Runner(PrometheusCollector):
         librechat: LibreChat,
         ledger: Ledger,
         collectors: Iterable[Collector],
-        groups: frozenset[str],
-        timezone: ZoneInfo,
-        default_timeout: float,
-        state_refresh: float,
+        settings: Settings,
     ) -> None:
         self._librechat = librechat
         self._ledger = ledger
-        self._timezone = timezone
-        self._default_timeout = default_timeout
-        self._state_refresh = state_refresh
+        self._settings = settings
         self._enabled = frozenset(
-            metric for collector in collectors for metric in collector.metrics if groups.issuperset(metric.groups)
+            metric
+            for collector in collectors
+            for metric in collector.metrics
+            if settings.groups.issuperset(metric.groups)
         )
         self._collectors = [collector for collector in collectors if not self._enabled.isdisjoint(collector.metrics)]
         self._family_names = {metric.family().name for metric in self._enabled}
@@ -152,7 +150,9 @@ class Runner(PrometheusCollector):
             yield metric.family()
 
     def collect(self) -> Iterator[Family]:
-        yield from self.scrape(deadline_of_request.get(time.monotonic() + self._default_timeout - MARGIN_SECONDS))
+        yield from self.scrape(
+            deadline_of_request.get(time.monotonic() + self._settings.scrape_timeout - MARGIN_SECONDS)
+        )
 
     def scrape(self, deadline: float) -> list[Family]:
         """All families that could be measured until the deadline (time.monotonic())."""
@@ -225,16 +225,7 @@ class Runner(PrometheusCollector):
 
     def _collect(self, collector: Collector, run: _Run, now: datetime) -> None:
         started = time.monotonic()
-        scrape = Scrape(
-            self._librechat,
-            self._ledger,
-            self._enabled,
-            self._timezone,
-            now,
-            run.started,
-            run.deadline,
-            self._state_refresh,
-        )
+        scrape = Scrape(self._librechat, self._ledger, self._enabled, self._settings, now, run.started, run.deadline)
         try:
             with pymongo.timeout(max(0.01, run.deadline - started)):
                 families = [family for family in collector.collect(scrape) if family.name in self._family_names]

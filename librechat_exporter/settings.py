@@ -147,6 +147,10 @@ class Settings(LibreChatSettings):
         default="state/ledger.sqlite",
         description="The file that keeps the counters across restarts; its folder must be writable and kept",
     )
+    librechat_url: str | None = Field(
+        default=None,
+        description="LibreChat's own address, such as `http://api:3080`, whose `/health` is then asked every 15 s",
+    )
     ledger_open_minutes: int = Field(
         default=10,
         ge=2,
@@ -176,11 +180,19 @@ class Settings(LibreChatSettings):
     enable_rating_metrics: bool = _toggle("ratings")
     enable_file_metrics: bool = _toggle("uploaded and stored files")
     enable_tool_metrics: bool = _toggle("tool calls")
+    enable_agent_metrics: bool = _toggle("answers per agent")
     enable_balance_metrics: bool = _toggle("what users have left to spend")
     enable_feature_metrics: bool = _toggle("memories, shared links, agents and the like, and stored documents")
     enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
+
+    @field_validator("librechat_url")
+    @classmethod
+    def _check_librechat_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be an address such as http://api:3080")
+        return value.rstrip("/") if value is not None else None
 
     @field_validator("listen_address")
     @classmethod

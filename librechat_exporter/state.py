@@ -36,25 +36,27 @@ class StateInUseError(Exception):
 class Cell:
     """What one open document has been counted as: per series the most it ever was, and what must not be decided twice.
 
-    model: the document's model and the label that it was first counted under.
+    model: the document's model and the label that it was first counted under; agent: the same of its agent's name.
     prompt: the tokens of the question that it answers.
     """
 
     samples: dict[Series, float] = field(default_factory=dict)
     model: tuple[Model, str] | None = None
     prompt: float | None = None
+    agent: str | None = None
 
     def dump(self) -> str:
         samples = [[metric, labels, amount] for (metric, labels), amount in self.samples.items()]
-        return json.dumps([samples, self.model, self.prompt])
+        return json.dumps([samples, self.model, self.prompt, self.agent])
 
     @classmethod
     def load(cls, text: str) -> "Cell":
-        samples, model, prompt = json.loads(text)
+        samples, model, prompt, agent = (*json.loads(text), None)[:4]  # older ones have no agent
         return cls(
             {(metric, tuple(labels)): amount for metric, labels, amount in samples},
             (model_of(model[0]), model[1]) if model else None,
             prompt,
+            agent,
         )
 
 

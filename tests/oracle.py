@@ -162,6 +162,7 @@ class Oracle:
             if message.get("tokenCount") is not None and not usable_tokens(message):
                 self._add("librechat_exporter_skipped_token_counts_total", 1)
             self._tools(message, name)
+            self._agent(message)
             if failed(message):
                 self._add("librechat_error_messages_total", 1)
                 self._add("librechat_errors_per_model_total", 1, model=name)
@@ -205,6 +206,14 @@ class Oracle:
                 self._add("librechat_model_output_tokens_5m", tokens(message), model=name)
 
         self._add("librechat_active_tool_users", len(tool_users - {None}))
+
+    def _agent(self, message: Document) -> None:
+        name = text(message.get("model"))
+        if is_users(message) or name is None or not name.startswith("agent_"):
+            return
+        if message.get("endpoint") in ("agents", None):
+            names = [text(agent.get("name")) for agent in self.agents if agent.get("id") == name]
+            self._add("librechat_agent_answers_total", 1, agent=(names or [None])[0] or "unknown")
 
     def _tools(self, message: Document, model_name: str) -> None:
         calls = list(tool_calls(message))

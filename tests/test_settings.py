@@ -38,6 +38,7 @@ def test_defaults() -> None:
         "rating",
         "file",
         "tool",
+        "agent",
         "balance",
         "feature",
         "cost",

@@ -132,6 +132,9 @@ class Recorder(Simulator):
         self._count("librechat_input_tokens_per_model_total", oracle.tokens(question), model=model)
         self._count("librechat_output_tokens_per_model_total", oracle.tokens(answer), model=model)
         calls = list(oracle.tool_calls(answer))
+        for agent in agents:
+            if agent["id"] == answer.get("model"):
+                self._count("librechat_agent_answers_total", 1, agent=agent["name"])
         self._count("librechat_messages_with_tools_total", bool(calls))
         for tool, broken in calls:
             self._count("librechat_tool_calls_total", 1)

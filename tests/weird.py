@@ -192,8 +192,8 @@ def others() -> st.SearchStrategy[dict[str, Any]]:
 
 
 AGENTS = [
-    {"_id": 1, "id": "agent_known", "model": "gpt-4o-mini"},
-    {"_id": 2, "id": "agent_odd", "model": {"not": "a string"}},
+    {"_id": 1, "id": "agent_known", "model": "gpt-4o-mini", "name": "Known"},
+    {"_id": 2, "id": "agent_odd", "model": {"not": "a string"}, "name": "Known"},
     {"_id": 3, "id": ["agent_gone"], "model": "x"},
     {"_id": 4, "model": "without an id"},
 ]

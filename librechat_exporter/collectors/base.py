@@ -4,26 +4,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from librechat_exporter.fold import Fold
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, Metric, Samples
+from librechat_exporter.settings import Settings
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """One scrape. now is the server's clock; started and deadline are of time.monotonic(), state_refresh in seconds."""
+    """One scrape. now is the server's clock; started and deadline are of time.monotonic()."""
 
     librechat: LibreChat
     ledger: Ledger
     enabled: frozenset[Metric]
-    timezone: ZoneInfo
+    settings: Settings
     now: datetime
     started: float
     deadline: float
-    state_refresh: float
 
     def refresh(self, fold: Fold) -> None:
         """Folds what is new. Raises HistoryPendingError, TimeoutError, PyMongoError."""
@@ -46,6 +45,10 @@ class Collector(ABC):
     name: str
     metrics: tuple[Metric, ...]
     folds: tuple[Fold, ...] = ()
+
+    def is_used(self, settings: Settings) -> bool:
+        """Whether it has anything to measure with these settings, apart from the toggles."""
+        return True
 
     @abstractmethod
     def collect(self, scrape: Scrape) -> Iterator[Family]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from bson import ObjectId
 
-from librechat_exporter.collectors import messages, tools
+from librechat_exporter.collectors import agents, messages, tools
 from librechat_exporter.fold import Fold, Reading, Seen
 from librechat_exporter.ledger import SEEN_KEPT
 from librechat_exporter.librechat import LibreChat, Messages
@@ -15,7 +15,7 @@ from librechat_exporter.state import Cell
 class MessagesFold(Fold):
     collection = "messages"
     version = 2
-    metrics = (*messages.COUNTED, *tools.COUNTED)
+    metrics = (*messages.COUNTED, *tools.COUNTED, *agents.COUNTED)
 
     def fold_open(
         self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
@@ -32,16 +32,16 @@ class MessagesFold(Fold):
             if link is not None and (document not in cells or cells[document].prompt is None)
         }
         prompts = librechat.prompts(groups, fresh)
-        labels = librechat.model_labels(
-            group.model for group in groups if any(_pinned(cells.get(one), group) is None for one in group.ids)
-        )
+        unknown = {group.model for group in groups if any(_pinned(cells.get(one), group) is None for one in group.ids)}
+        labels, names = librechat.model_labels(unknown), librechat.agent_names(unknown)
         found: dict[ObjectId, Cell] = {}
         for group in groups:
             for document, link, tokens, skipped, calls in zip(
                 group.ids, group.links, group.tokens, group.skipped, group.tool_calls, strict=True
             ):
                 cell = cells.get(document)
-                label = _pinned(cell, group) or reading.guard.admit("model", labels[group.model])
+                pinned = _pinned(cell, group)
+                label, agent = pinned or (reading.guard.admit("model", labels[group.model]), names.get(group.model))
                 prompt = None
                 if not group.by_user:
                     known = cell.prompt if cell is not None else None
@@ -49,22 +49,27 @@ class MessagesFold(Fold):
                 samples = Samples(reading.guard)
                 messages.add(samples, group, label, 1, tokens, prompt or 0, int(skipped))
                 tools.add(samples, label, filter(None, (calls,)))
-                found[document] = Cell(samples, (group.model, label), prompt)
+                agents.add(samples, group, agent, 1)
+                found[document] = Cell(samples, (group.model, label), prompt, agent)
         return found, _seen(groups)
 
     def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
         within = (reading.now - SEEN_KEPT, reading.now)
         groups = reading.librechat.messages(reading.match, within, tools=True)
+        names = reading.librechat.agent_names(group.model for group in groups)
         samples = Samples(reading.guard)
         for group, label, prompt in with_prompts(reading.librechat, groups):
             messages.add(samples, group, label, len(group.users), sum(group.tokens), prompt, sum(group.skipped))
             tools.add(samples, label, filter(None, group.tool_calls))
+            agents.add(samples, group, names.get(group.model), len(group.users))
         return samples, _seen(groups)
 
 
-def _pinned(cell: Cell | None, group: Messages) -> str | None:
-    """The label that a document of this group was first counted under, if it was."""
-    return cell.model[1] if cell is not None and cell.model is not None and cell.model[0] == group.model else None
+def _pinned(cell: Cell | None, group: Messages) -> tuple[str, str | None] | None:
+    """The model's label and the agent's name that a document of this group was first counted under, if it was."""
+    if cell is None or cell.model is None or cell.model[0] != group.model:
+        return None
+    return cell.model[1], cell.agent
 
 
 def with_prompts(librechat: LibreChat, groups: list[Messages]) -> Iterator[tuple[Messages, str, float]]:

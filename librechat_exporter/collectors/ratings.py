@@ -105,7 +105,7 @@ class RatingsCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         if not self._restored:
             self._restore(scrape.ledger)
-        rows = self._rows.get(lambda: self._read(scrape), scrape.deadline, scrape.state_refresh)
+        rows = self._rows.get(lambda: self._read(scrape), scrape.deadline, scrape.settings.state_refresh)
         labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:

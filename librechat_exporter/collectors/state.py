@@ -24,7 +24,7 @@ class StateCollector(Collector):
         return self._values.age
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        found = self._values.get(lambda: self._read(scrape.librechat), scrape.deadline, scrape.state_refresh)
+        found = self._values.get(lambda: self._read(scrape.librechat), scrape.deadline, scrape.settings.state_refresh)
         samples = scrape.samples()
         for metric, values in found.items():
             for labels, value in values.items():

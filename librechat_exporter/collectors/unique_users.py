@@ -33,5 +33,5 @@ class UniqueUsersCollector(Collector):
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(self.folds[0])
-        for metric, beginning in beginnings(scrape.now.astimezone(scrape.timezone)).items():
+        for metric, beginning in beginnings(scrape.now.astimezone(scrape.settings.metrics_timezone)).items():
             yield metric.family({(): scrape.ledger.users_seen(beginning)})

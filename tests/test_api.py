@@ -1,0 +1,83 @@
+"""LibreChat's own health, which no scrape waits for."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from pymongo.database import Database
+
+from librechat_exporter.collectors import api
+from tests.conftest import Document, MakeExporter
+from tools.server import free_port
+
+UP = ("librechat_api_up", ())
+SECONDS = ("librechat_api_response_seconds", ())
+SUCCESS = ("librechat_exporter_collector_success", (("collector", "api"),))
+
+
+@pytest.fixture
+def librechat() -> Iterator[Callable[[int, float], str]]:
+    """Starts a server that answers with this status after so many seconds; its address."""
+    servers = []
+
+    def start(status: int, seconds: float = 0.0) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                time.sleep(seconds)
+                self.send_response(status if self.path == "/health" else 404)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_up_and_down(
+    database: Database[Document], exporter: MakeExporter, librechat: Callable[[int, float], str]
+) -> None:
+    database["messages"].insert_one({})
+    values = exporter(librechat_url=librechat(200, 0)).scrape()
+    assert values[UP] == 1
+    assert 0 < values[SECONDS] < 1
+    for url in (librechat(503, 0), f"http://127.0.0.1:{free_port()}"):
+        values = exporter(librechat_url=url, state_path=":memory:").scrape()
+        assert values[UP] == 0
+        assert SECONDS not in values
+
+
+def test_without_an_address_it_is_not_asked(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_one({})
+    values = exporter().scrape()
+    assert UP not in values
+    assert SUCCESS not in values
+
+
+def test_a_slow_answer_delays_no_scrape(
+    database: Database[Document],
+    exporter: MakeExporter,
+    librechat: Callable[[int, float], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database["messages"].insert_one({})
+    monkeypatch.setattr(api, "_PATIENCE_SECONDS", 0.2)
+    one = exporter(librechat_url=librechat(200, 1))
+    started = time.monotonic()
+    values = one.scrape()
+    assert time.monotonic() - started < 0.9
+    assert UP not in values
+    assert values[SUCCESS] == 0
+    time.sleep(1)
+    values = one.scrape()
+    assert (values[UP], values[SUCCESS]) == (1, 1)
+    assert values[SECONDS] == pytest.approx(1, abs=0.4)

@@ -271,7 +271,7 @@ def test_a_day_that_mongodb_refuses_is_named(
     assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr()
     assert "2026-02-10: MongoDB refused the command with error 241 (ConversionFailure)" in said.err
-    assert "1 days failed: 2026-02-10" in said.err
+    assert "1 day failed: 2026-02-10" in said.err
     assert said.out.startswith("58 days, ")
     assert (broken,) not in metrics.rows("SELECT date FROM daily_users")
 

@@ -342,7 +342,8 @@ class _Run:
         for problem in outcome.problems:
             print(problem, file=sys.stderr)
         if outcome.failed:
-            print(f"{len(outcome.failed)} days failed: {named(outcome.failed)}", file=sys.stderr)
+            count = f"{len(outcome.failed)} day{'s' if len(outcome.failed) > 1 else ''}"
+            print(f"{count} failed: {named(outcome.failed)}", file=sys.stderr)
         skipped = ""
         if outcome.skipped:
             skipped = f"; {outcome.skipped:,} amounts were no sensible numbers and count as 0"

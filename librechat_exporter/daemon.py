@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 from librechat_exporter import __version__
 from librechat_exporter.collectors import (
     agents,
+    answers,
     api,
     balances,
     cost,
@@ -64,6 +65,7 @@ def all_collectors() -> list[Collector]:
         LedgerCollector("messages", fold, messages.COUNTED),
         tools.ToolsCollector(fold),
         LedgerCollector("agents", fold, agents.COUNTED),
+        LedgerCollector("answers", fold, answers.COUNTED),
         *documents.collectors(),
         cost.collector(),
         balances.collector(),

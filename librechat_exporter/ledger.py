@@ -107,7 +107,7 @@ class Ledger:
             source = next(source for source in self._sources.values() if metric in source.fold.metrics)
             totals = source.state.totals
             values = {labels: total for (name, labels), total in totals.items() if name == metric.name}
-        if not metric.labels:
+        if not metric.labels and metric.type != "histogram":
             values.setdefault((), 0)
         return values
 

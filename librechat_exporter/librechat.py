@@ -94,6 +94,10 @@ _IS_AGENT = {
 MODEL = when(_IS_AGENT, [_text("$model")], _text("$model"))
 
 USER = _text("$user", _LONGEST_ID, when(has_type("$user", "objectId"), "$user", None))
+_MILLISECONDS = {"$toLong": "$createdAt"}
+_IS_IMPORTED = when(
+    has_type("$_id", "objectId"), {"$gt": [{"$subtract": [{"$toDate": "$_id"}, "$createdAt"]}, 86_400_000]}, False
+)
 CONVERSATION = _text("$conversationId", _LONGEST_ID)
 
 RATING = "$feedback.rating"
@@ -213,6 +217,10 @@ class ToolCall(NamedTuple):
     endpoint: str
 
 
+# A question's tokens, and its `created`.
+Question = tuple[float, float]
+NO_QUESTION: Question = (0, 0)
+
 # What links an answer to its question: the user's id and the question's messageId.
 Link = tuple[str | None, str]
 
@@ -222,7 +230,8 @@ class Messages:
 
     links: a user's message by its own id, an answer by its parent's; None where that is no id.
     tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
-    created: createdAt as a Unix time; 0 if it is not within the time asked for.
+    created: createdAt as a Unix time; 0 if it is not within the time asked for; negative if it is more than a day
+    before the time of the `_id`, as of an imported chat.
     tool_calls: of each message, if tools were asked for.
     rating, tag: of each of them, None where there is none, if ratings were asked for.
     """
@@ -244,7 +253,7 @@ class Messages:
             usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
             self.tokens = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
             self.skipped = [not ok and t is not None for t, ok in zip(row["tokens"], usable, strict=True)]
-        self.created: list[float] = [milliseconds / 1000 for milliseconds in row.get("created", [])]
+        self.created: list[float] = [milliseconds / 1000 for milliseconds in row.get("created", [0] * len(self.users))]
         self.ids: list[ObjectId] = row.get("id", [])
         self.conversations = [conversation or None for conversation in row.get("conversation", [])]
         self.tool_calls = [() if tools is None else _tool_calls(tools) for tools in row.get("tools", ())]
@@ -392,7 +401,7 @@ class LibreChat:
     ) -> list[Messages]:
         """The matching messages, by what they share.
 
-        created: the bounds of `created`, which is empty without them. first: only so many, by `_id`, and with their
+        created: the bounds of `created`, which is 0 without them. first: only so many, by `_id`, and with their
         ids. conversations, tools: with these. ratings: set apart by rating and tag.
         """
         shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
@@ -402,7 +411,11 @@ class LibreChat:
             "tokens": {"$ifNull": ["$tokenCount", None]},
         }
         if created is not None:
-            each["created"] = when(is_between("$createdAt", *created), {"$toLong": "$createdAt"}, 0)
+            each["created"] = when(
+                is_between("$createdAt", *created),
+                when(_IS_IMPORTED, {"$multiply": [-1, _MILLISECONDS]}, _MILLISECONDS),
+                0,
+            )
         if tools:
             each["tools"] = TOOLS
         if ratings:
@@ -416,18 +429,20 @@ class LibreChat:
         group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
         return [Messages(row) for row in self.aggregate("messages", match, *stages, {"$group": group})]
 
-    def prompts(self, messages: Iterable[Messages], wanted: set[Link]) -> dict[Link, float]:
-        """The tokens of users' messages by link; of several with one link, the most. Those not found are left out.
+    def questions(
+        self, messages: Iterable[Messages], wanted: set[Link], created: tuple[datetime, datetime] | None = None
+    ) -> dict[Link, Question]:
+        """Users' messages by link; of several with one link, that with the most tokens. Those not found are left out.
 
         Nearly all questions stand among the same messages as their answers; the rest is looked up.
         """
-        prompts: dict[Link, float] = {}
-        _add_prompts(prompts, messages)
-        missing = sorted({message_id for _, message_id in wanted - prompts.keys()})
+        questions: dict[Link, Question] = {}
+        _add_questions(questions, messages)
+        missing = sorted({message_id for _, message_id in wanted - questions.keys()})
         for start in range(0, len(missing), _LOOK_UP_AT_ONCE):
             match = {"messageId": {"$in": missing[start : start + _LOOK_UP_AT_ONCE]}}
-            _add_prompts(prompts, self.messages(match))
-        return prompts
+            _add_questions(questions, self.messages(match, created))
+        return questions
 
     def billed(self, match: Document, *, first: int | None = None) -> list[Billed]:
         """The matching transactions by kind, model and context; several rows can be of the same.
@@ -563,13 +578,12 @@ def changed_since(moment: datetime) -> Document:
     return {"$or": [{"_id": {"$gte": ObjectId.from_datetime(moment)}}, {"updatedAt": {"$not": {"$lt": moment}}}]}
 
 
-def _add_prompts(prompts: dict[Link, float], messages: Iterable[Messages]) -> None:
-    """Adds the users' messages' tokens by link; of several with one link, the most."""
+def _add_questions(questions: dict[Link, Question], messages: Iterable[Messages]) -> None:
     for group in messages:
         if group.by_user:
-            for link, tokens in zip(group.links, group.tokens, strict=True):
-                if link is not None and tokens >= prompts.get(link, 0):
-                    prompts[link] = tokens
+            for link, tokens, created in zip(group.links, group.tokens, group.created, strict=True):
+                if link is not None and tokens >= questions.get(link, NO_QUESTION)[0]:
+                    questions[link] = (tokens, created)
 
 
 def created_between(start: datetime, end: datetime) -> Document:

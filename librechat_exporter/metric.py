@@ -3,18 +3,22 @@
 A metric is defined once, with the name it is exposed under; `family` makes a fresh Prometheus metric family of it.
 """
 
+import bisect
+import itertools
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 LabelValues = tuple[str, ...]
 Series = tuple[str, LabelValues]
-Family = CounterMetricFamily | GaugeMetricFamily
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 OTHER = "other"
+SUM = "sum"
 MAX_LABEL_LENGTH = 200
 _DISTINCT_DROPPED_REMEMBERED = 100_000
 
@@ -25,26 +29,45 @@ class Metric:
 
     kind is what its value means: `happened` (a ledger counter), `recent` (a window that ends now), `is` (what the
     database holds now) or `self` (the exporter about itself). groups are the toggles that must all be on.
+
+    A histogram's values have one more label value than labels: the upper bound of a bucket, for the number of
+    observations in that bucket alone, or SUM.
     """
 
     name: str
     help: str
-    type: Literal["counter", "gauge"]
+    type: Literal["counter", "gauge", "histogram"]
     kind: Literal["happened", "recent", "is", "self"]
     labels: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
     def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:
         """A metric family with one sample for each tuple of label values.
 
         Raises ValueError if a tuple does not have one string for each label.
         """
+        if self.type == "histogram":
+            return self._histogram(values or {})
         kind = CounterMetricFamily if self.type == "counter" else GaugeMetricFamily
         family = kind(self.name, self.help, labels=self.labels)
         for labels, value in sorted((values or {}).items()):
             if len(labels) != len(self.labels) or not all(isinstance(label, str) for label in labels):
                 raise ValueError(f"{self.name} takes a string for each of the labels {self.labels}")
             family.add_metric(labels, float(value))
+        return family
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """Upper bounds of a histogram's buckets, as Prometheus writes them."""
+        return tuple(map(floatToGoString, (*self.buckets, float("inf"))))
+
+    def _histogram(self, values: Mapping[LabelValues, float]) -> HistogramMetricFamily:
+        """With cumulative buckets, as Prometheus' exposition formats demand."""
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        for labels in sorted({labels[:-1] for labels in values}):
+            counts = itertools.accumulate(values.get((*labels, bound), 0) for bound in self.bounds)
+            family.add_metric(labels, list(zip(self.bounds, counts, strict=True)), values.get((*labels, SUM), 0))
         return family
 
 
@@ -82,8 +105,9 @@ class LabelGuard:
 
     def series(self, metric: Metric, values: LabelValues) -> Series:
         """The series that these values are counted under. Equal ones are one object: thousands of cells hold them."""
-        labels = tuple(self.admit(label, value) for label, value in zip(metric.labels, values, strict=True))
-        series = (metric.name, labels)
+        named, bound = (values[:-1], values[-1:]) if metric.type == "histogram" else (values, ())
+        labels = tuple(self.admit(label, value) for label, value in zip(metric.labels, named, strict=True))
+        series = (metric.name, labels + bound)
         return self._series.setdefault(series, series)
 
     def dropped(self) -> dict[LabelValues, float]:
@@ -117,6 +141,12 @@ class Samples(dict[Series, float]):
     def add(self, metric: Metric, amount: float, *values: str) -> None:
         series = self._guard.series(metric, values)
         self[series] = self.get(series, 0) + amount
+
+    def observe(self, metric: Metric, value: float, *values: str) -> None:
+        """Adds an observation to a histogram."""
+        bound = metric.bounds[bisect.bisect_left(metric.buckets, value)]
+        self.add(metric, 1, *values, bound)
+        self.add(metric, value, *values, SUM)
 
     def family(self, metric: Metric) -> Family:
         """The metric's family; a metric without labels that has no sample is 0."""

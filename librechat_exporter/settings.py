@@ -180,6 +180,7 @@ class Settings(LibreChatSettings):
     enable_rating_metrics: bool = _toggle("ratings")
     enable_file_metrics: bool = _toggle("uploaded and stored files")
     enable_tool_metrics: bool = _toggle("tool calls")
+    enable_answer_metrics: bool = _toggle("how long users wait for answers, and how long answers are")
     enable_agent_metrics: bool = _toggle("answers per agent")
     enable_balance_metrics: bool = _toggle("what users have left to spend")
     enable_feature_metrics: bool = _toggle("memories, shared links, agents and the like, and stored documents")

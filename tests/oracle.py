@@ -163,6 +163,8 @@ class Oracle:
                 self._add("librechat_exporter_skipped_token_counts_total", 1)
             self._tools(message, name)
             self._agent(message)
+            if not is_users(message):
+                self._answer(message, name)
             if failed(message):
                 self._add("librechat_error_messages_total", 1)
                 self._add("librechat_errors_per_model_total", 1, model=name)
@@ -206,6 +208,32 @@ class Oracle:
                 self._add("librechat_model_output_tokens_5m", tokens(message), model=name)
 
         self._add("librechat_active_tool_users", len(tool_users - {None}))
+
+    def _answer(self, message: Document, model_name: str) -> None:
+        if tokens(message) > 0:
+            lengths = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+            self._observe("librechat_answer_tokens", tokens(message), lengths, model_name)
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        parent = identifier(message.get("parentMessageId"))
+        if parent is None or not created_within(message, epoch, self.now):
+            return
+        if message["_id"].generation_time - message["createdAt"] > timedelta(days=1):
+            return  # imported
+        for question in self.messages:
+            if is_users(question) and question.get("messageId") == parent and user(question) == user(message):
+                if created_within(question, epoch, self.now):
+                    waited = (message["createdAt"] - question["createdAt"]).total_seconds()
+                    if 0 <= waited <= 3600:
+                        waits = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+                        self._observe("librechat_answer_seconds", waited, waits, model_name)
+                return
+
+    def _observe(self, name: str, value: float, bounds: tuple[float, ...], model_name: str) -> None:
+        for bound in (*bounds, math.inf):
+            le = "+Inf" if bound == math.inf else str(float(bound))
+            self._add(f"{name}_bucket", value <= bound, model=model_name, le=le)
+        self._add(f"{name}_count", 1, model=model_name)
+        self._add(f"{name}_sum", value, model=model_name)
 
     def _agent(self, message: Document) -> None:
         name = text(message.get("model"))

@@ -63,7 +63,12 @@ def message(moment: datetime, number: int, **fields: Any) -> Document:
 
 def counters(values: Values) -> Values:
     """What happened; what gauges under old names say may come and go."""
-    happened = {metric.name for fold in FOLDS for metric in fold.metrics}
+    happened = {
+        f"{metric.name}{suffix}"
+        for fold in FOLDS
+        for metric in fold.metrics
+        for suffix in (("_bucket", "_count", "_sum") if metric.type == "histogram" else ("",))
+    }
     return {series: value for series, value in values.items() if series[0] in happened}
 
 

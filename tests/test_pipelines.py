@@ -17,7 +17,21 @@ from tests.conftest import Document, MakeExporter, Metrics
 STAGES = {"$match", "$group", "$project", "$count", "$limit", "$sort"}
 OPERATORS = {
     *("$and", "$or", "$not", "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin"),
-    *("$cond", "$ifNull", "$type", "$isArray", "$toLong", "$strLenBytes", "$abs", "$map", "$filter", "$regexMatch"),
+    *(
+        "$cond",
+        "$ifNull",
+        "$type",
+        "$isArray",
+        "$toLong",
+        "$strLenBytes",
+        "$abs",
+        "$subtract",
+        "$multiply",
+        "$toDate",
+        "$map",
+        "$filter",
+        "$regexMatch",
+    ),
     *("$sum", "$push", "$first"),
     *("$$part",),  # the variable of $map and $filter
 }

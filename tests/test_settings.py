@@ -39,6 +39,7 @@ def test_defaults() -> None:
         "file",
         "tool",
         "agent",
+        "answer",
         "balance",
         "feature",
         "cost",

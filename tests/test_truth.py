@@ -131,6 +131,12 @@ class Recorder(Simulator):
         self._count("librechat_errors_per_model_total", failed, model=model)
         self._count("librechat_input_tokens_per_model_total", oracle.tokens(question), model=model)
         self._count("librechat_output_tokens_per_model_total", oracle.tokens(answer), model=model)
+        if oracle.tokens(answer) > 0:
+            self._count("librechat_answer_tokens_count", 1, model=model)
+            self._count("librechat_answer_tokens_sum", oracle.tokens(answer), model=model)
+            self._count("librechat_answer_tokens_bucket", 1, model=model, le="+Inf")
+        if 0 <= (answer["createdAt"] - question["createdAt"]).total_seconds() <= 3600:
+            self._count("librechat_answer_seconds_count", 1, model=model)
         calls = list(oracle.tool_calls(answer))
         for agent in agents:
             if agent["id"] == answer.get("model"):

@@ -24,7 +24,15 @@ from librechat_exporter.historic.tables import (
     MONEY_DIGITS,
     Table,
 )
-from librechat_exporter.librechat import UNKNOWN, LibreChat, Messages, Model, created_between, inserted_between
+from librechat_exporter.librechat import (
+    NO_QUESTION,
+    UNKNOWN,
+    LibreChat,
+    Messages,
+    Model,
+    created_between,
+    inserted_between,
+)
 from librechat_exporter.settings import ExportSettings
 
 SLICE_MESSAGES = 20_000
@@ -115,7 +123,7 @@ class _Counts:
 
     def add(self, groups: list[Messages]) -> None:
         answered = {link for group in groups if not group.by_user for link in group.links if link is not None}
-        prompts = self._librechat.prompts(groups, answered)
+        questions = self._librechat.questions(groups, answered)
         self._labels |= self._librechat.model_labels({group.model for group in groups} - self._labels.keys())
         for group in groups:
             model = self._labels[group.model]
@@ -126,7 +134,7 @@ class _Counts:
                 continue
             read = 0.0
             for user, link, tokens in zip(group.users, group.links, group.tokens, strict=True):
-                prompt = prompts.get(link, 0) if link is not None else 0
+                prompt, _ = questions.get(link, NO_QUESTION) if link is not None else NO_QUESTION
                 sums = self.users[user]
                 sums[0] += prompt
                 sums[1] += tokens

@@ -8,7 +8,7 @@ import sys
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
-from librechat_exporter.daemon import Daemon, check
+from librechat_exporter.daemon import Daemon, check, print_indexes
 from librechat_exporter.faults import describe
 from librechat_exporter.settings import Settings, SettingsError
 from librechat_exporter.state import StateInUseError
@@ -23,6 +23,9 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="validate the settings and the connection, and exit")
     parser.add_argument("--version", action="version", version=f"librechat-exporter {__version__}")
+    parser.add_argument(
+        "--print-indexes", action="store_true", help="print the indexes that would make metrics exact, and exit"
+    )
     arguments = parser.parse_args()
     try:
         settings = Settings.load()
@@ -35,7 +38,18 @@ def main() -> int:
         log.info(
             "METRICS_CACHE_ENABLED and METRICS_CACHE_TTL have no effect: nothing is cached, as a scrape costs little"
         )
+    if arguments.print_indexes:
+        return _print_indexes(settings)
     return _check(settings) if arguments.check else _serve(settings)
+
+
+def _print_indexes(settings: Settings) -> int:
+    try:
+        print_indexes(settings)
+    except PyMongoError as error:
+        log.error("MongoDB cannot be read: %s", describe(error))  # noqa: TRY400
+        return 1
+    return 0
 
 
 def _check(settings: Settings) -> int:

@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
 
 import pymongo
 from cheroot import wsgi
@@ -34,7 +33,7 @@ from librechat_exporter.collectors.base import Collector, LedgerCollector
 from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.faults import describe
 from librechat_exporter.ledger import Ledger
-from librechat_exporter.librechat import Document, LibreChat
+from librechat_exporter.librechat import IS_RATED, RATINGS_INDEX, LibreChat, connect
 from librechat_exporter.scrape import Outcome, Runner
 from librechat_exporter.settings import Settings
 from librechat_exporter.state import State
@@ -45,18 +44,7 @@ log = logging.getLogger(__name__)
 _READINESS_SECONDS = 2.0
 _CHECK_SECONDS = 5.0
 _SHUTDOWN_SECONDS = 2
-
-
-def connect(settings: Settings) -> LibreChat:
-    """LibreChat's database. Does not wait for the server."""
-    uri = settings.mongodb_uri.get_secret_value()
-    options: dict[str, Any] = {}
-    if settings.mongo_read_preference is not None:
-        options["readPreference"] = settings.mongo_read_preference
-    client: pymongo.MongoClient[Document] = pymongo.MongoClient(
-        uri, appname=f"librechat-exporter/{__version__}", tz_aware=True, connect=False, **options
-    )
-    return LibreChat(client, settings.mongodb_database, settings.tenant_id)
+_INDEX_BYTES = 100  # an entry, before compression
 
 
 def all_collectors() -> list[Collector]:
@@ -69,7 +57,7 @@ def all_collectors() -> list[Collector]:
         *documents.collectors(),
         cost.collector(),
         balances.collector(),
-        people.collector(),
+        *people.collectors(),
         *storage.collectors(),
         features.collector(),
         api.ApiCollector(),
@@ -186,6 +174,20 @@ def examine(librechat: LibreChat) -> list[str]:
         f"{index} has no index, which LibreChat makes itself: scrapes read the whole collection"
         for index in librechat.missing_indexes()
     ]
+
+
+def print_indexes(settings: Settings) -> None:
+    """Prints the indexes that would make metrics exact or cheap. Raises PyMongoError if MongoDB cannot be read."""
+    librechat = connect(settings)
+    rated = librechat.count("messages", IS_RATED)
+    print(
+        "// Ratings: without an index they are read from all messages, once in a while; with this one, on every scrape."
+    )
+    print(f"// It holds rated messages alone, {rated:,} now, and takes about {rated * _INDEX_BYTES / 1e6:.1f} MB.")
+    if librechat.has_ratings_index():
+        print("// There is such an index already.")
+    else:
+        print(RATINGS_INDEX)
 
 
 def check(settings: Settings) -> list[str]:

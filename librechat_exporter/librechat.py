@@ -100,9 +100,16 @@ _IS_IMPORTED = when(
 )
 CONVERSATION = _text("$conversationId", _LONGEST_ID)
 
-RATING = "$feedback.rating"
+RATING_FIELD = "feedback.rating"
+RATING = f"${RATING_FIELD}"
+# Holds rated messages alone, and all that is read of them, so that the messages themselves are not read.
+RATINGS_INDEX = (
+    "db.messages.createIndex("
+    '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1}, '
+    '{name: "librechat_exporter_ratings", partialFilterExpression: {"feedback.rating": {$exists: true}}})'
+)
 TAG = when(has_type("$feedback.tag", "string"), _text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
-IS_RATED = {"feedback.rating": {"$in": list(RATINGS)}}
+IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}}
 
 
 def _filled(field: str) -> Expression:
@@ -152,6 +159,12 @@ TOOLS = when(
 
 PROVIDER = _filled("$provider")
 ROLE = _filled("$role")
+# What follows the last @ of the e-mail address. What has none could be anything, a name among others.
+EMAIL_DOMAIN = when(
+    when(has_type("$email", "string"), {"$gte": [{"$indexOfBytes": ["$email", "@"]}, 0]}, False),
+    {"$toLower": {"$arrayElemAt": [{"$split": ["$email", "@"]}, -1]}},
+    None,
+)
 CATEGORY = _filled("$category")
 IS_TEMPORARY: Document = {"isTemporary": True}
 
@@ -379,6 +392,14 @@ class LibreChat:
             if self._client[name].list_collection_names(filter={"name": "messages"}):
                 found.append(name)
         return found
+
+    def has_ratings_index(self) -> bool:
+        """Whether an index leads to rated messages; not if the user may not look."""
+        try:
+            indexes = self._database["messages"].index_information()
+        except pymongo.errors.OperationFailure:
+            return False
+        return any(index["key"][0][0] == RATING_FIELD for index in indexes.values())
 
     def missing_indexes(self) -> list[str]:
         """The indexes of LibreChat's schema that the exporter's queries need and this database lacks."""

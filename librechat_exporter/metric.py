@@ -4,9 +4,11 @@ A metric is defined once, with the name it is exposed under; `family` makes a fr
 """
 
 import bisect
+import functools
 import itertools
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,7 +59,7 @@ class Metric:
             family.add_metric(labels, float(value))
         return family
 
-    @property
+    @functools.cached_property
     def bounds(self) -> tuple[str, ...]:
         """Upper bounds of a histogram's buckets, as Prometheus writes them."""
         return tuple(map(floatToGoString, (*self.buckets, float("inf"))))
@@ -142,11 +144,13 @@ class Samples(dict[Series, float]):
         series = self._guard.series(metric, values)
         self[series] = self.get(series, 0) + amount
 
-    def observe(self, metric: Metric, value: float, *values: str) -> None:
-        """Adds an observation to a histogram."""
-        bound = metric.bounds[bisect.bisect_left(metric.buckets, value)]
-        self.add(metric, 1, *values, bound)
-        self.add(metric, value, *values, SUM)
+    def observe(self, metric: Metric, observations: Collection[float], *values: str) -> None:
+        """Adds observations to a histogram."""
+        if observations:
+            buckets = Counter(bisect.bisect_left(metric.buckets, one) for one in observations)
+            for bucket, count in buckets.items():
+                self.add(metric, count, *values, metric.bounds[bucket])
+            self.add(metric, sum(observations), *values, SUM)
 
     def family(self, metric: Metric) -> Family:
         """The metric's family; a metric without labels that has no sample is 0."""

@@ -29,7 +29,7 @@ class Refreshed(Generic[T]):
     def __init__(self, name: str, at_once: float = AT_ONCE_SECONDS) -> None:
         """at_once: what takes no more seconds is read on every call."""
         self._name = name
-        self._at_once = at_once
+        self.at_once = at_once
         self._every = INTERVAL_SECONDS
         self._faults = FaultLog()
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class Refreshed(Generic[T]):
     @property
     def interval(self) -> float:
         """Seconds between readings; 0 is on every call."""
-        return 0.0 if self._took <= self._at_once else max(self._every, self._took / SHARE)
+        return 0.0 if self._took <= self.at_once else max(self._every, self._took / SHARE)
 
     def get(self, read: Callable[[], T], deadline: float, every: float | None = None) -> T:
         """The value, read anew if that is due, which is after `every` seconds at the earliest. Waits, until the

@@ -185,6 +185,9 @@ class Settings(LibreChatSettings):
     enable_balance_metrics: bool = _toggle("what users have left to spend")
     enable_feature_metrics: bool = _toggle("memories, shared links, agents and the like, and stored documents")
     enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
+    domain_metrics: bool = Field(
+        default=False, description="Serve users by the domain of their e-mail address; a domain can tell of a person"
+    )
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
 

@@ -363,6 +363,9 @@ class Oracle:
         for one in there.get("users", ()):
             labels = {name: text(one.get(name)) or "unknown" for name in ("provider", "role")}
             self._add("librechat_users", 1, **labels)
+            email = one.get("email")
+            domain = email.rpartition("@")[2] if isinstance(email, str) and "@" in email else None
+            self._add("librechat_users_by_domain", 1, domain=text(domain and domain.lower()) or "unknown")
         for file in there.get("files", ()):
             mime = (text(file.get("type")) or "unknown").split("/")[0] or "unknown"
             labels = {"source": text(file.get("source")) or "unknown", "type": mime}

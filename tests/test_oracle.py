@@ -69,7 +69,12 @@ def test_all_metrics_of_documents_of_any_shape(
             database.create_collection(name)
         for document in collection:
             database[name].replace_one({"_id": document["_id"]}, document, upsert=True)
-    one = exporter(weird.NOW, state_path=str(tmp_path / f"{time.monotonic_ns()}.sqlite"), metrics_timezone=timezone)
+    one = exporter(
+        weird.NOW,
+        state_path=str(tmp_path / f"{time.monotonic_ns()}.sqlite"),
+        metrics_timezone=timezone,
+        domain_metrics=True,
+    )
     values = one.scrape()
     one.close()
     wanted = expected({name: list(database[name].find()) for name in documents}, timezone)

@@ -34,6 +34,7 @@ OPERATORS = {
     ),
     *("$sum", "$push", "$first"),
     *("$$part",),  # the variable of $map and $filter
+    *("$toLower", "$indexOfBytes", "$arrayElemAt", "$split"),
 }
 
 
@@ -75,7 +76,7 @@ def sent(database: Database[Document], exporter: MakeExporter, listener: Sent) -
     """All commands of a first scrape, a second one, and a tick."""
     simulator = Simulator(database, users=5)
     simulator.fill(300, days=2, end=datetime.now(UTC))
-    one = exporter()
+    one = exporter(domain_metrics=True)
     one.scrape()
     simulator.regenerate()
     one.scrape()

@@ -1,14 +1,20 @@
 """Ratings of a collection that is slow to read."""
 
+import json
+import re
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 
 import pytest
 from pymongo.database import Database
 
+from librechat_exporter import refreshed
 from librechat_exporter.collectors import ratings
-from librechat_exporter.librechat import LibreChat
-from tests.conftest import Document, MakeExporter
+from librechat_exporter.librechat import IS_RATED, LibreChat
+from librechat_exporter.simulator import Simulator
+from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess
 
 UP = ("librechat_thumbs_up_total", ())
 AGE = ("librechat_exporter_data_age_seconds", (("collector", "ratings"),))
@@ -36,3 +42,34 @@ def test_after_a_restart_old_ratings_serve_and_tell_their_age(
     assert values[UP] == 1
     assert values["librechat_model_tag_thumbs_up", (("model", "gpt-4o"), ("tag", "inaccurate"))] == 1
     assert 0.5 < values[AGE] < 5
+
+
+def test_the_index_that_is_printed(
+    database: Database[Document], exporter: MakeExporter, process: MakeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used, although it is partial, and makes ratings exact on every scrape, however long they take."""
+    simulator = Simulator(database, users=5)
+    simulator.fill(3000, days=5)
+    one = process()
+    command = [sys.executable, str(METRICS_PY), "--print-indexes"]
+    printed = subprocess.run(command, env=one.environment, capture_output=True, text=True, check=True).stdout
+    rated = database["messages"].count_documents({"feedback.rating": {"$exists": True}})
+    assert f"// It holds rated messages alone, {rated} now, and takes about " in printed
+    [created] = re.findall(r"^db\.messages\.createIndex\((.*)\)$", printed, re.MULTILINE)
+    keys, options = json.loads("[" + re.sub(r"([{ ])(\$?\w+):", r'\1"\2":', created) + "]")
+    database["messages"].create_index(list(keys.items()), **options)
+    plan = str(database["messages"].find(IS_RATED).explain()["queryPlanner"]["winningPlan"])
+    assert options["name"] in plan
+    again = subprocess.run(command, env=one.environment, capture_output=True, text=True, check=True).stdout
+    assert "There is such an index already." in again
+    read = ratings.read
+
+    def slowly(librechat: LibreChat) -> list[Document]:
+        time.sleep(2 * refreshed.AT_ONCE_SECONDS)
+        return read(librechat)
+
+    monkeypatch.setattr(ratings, "read", slowly)
+    exact = exporter()
+    assert exact.scrape()["librechat_rated_messages_total", ()] == rated
+    database["messages"].update_one({"feedback": {"$exists": False}}, {"$set": {"feedback": {"rating": "thumbsUp"}}})
+    assert exact.scrape()["librechat_rated_messages_total", ()] == rated + 1

@@ -67,6 +67,16 @@ def test_agents_of_one_category_beyond_the_guard_add_up(database: Database[Docum
     assert values["librechat_exporter_label_values_dropped_total", (("label", "category"),)] == 3
 
 
+def test_domains_are_told_only_if_asked_for(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_one({})
+    database["users"].insert_one({"email": "ann@example.org"})
+    series = ("librechat_users_by_domain", (("domain", "example.org"),))
+    assert series not in exporter().scrape()
+    values = exporter(domain_metrics=True, state_path=":memory:").scrape()
+    assert values[series] == 1
+    assert not any("ann" in str(labels) for _, labels in values)
+
+
 def test_collections_that_may_not_be_read_are_left_out() -> None:
     with Mongod("--auth") as server:
         with pymongo.MongoClient[Document](server.uri) as client:

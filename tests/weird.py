@@ -182,6 +182,7 @@ def others() -> st.SearchStrategy[dict[str, Any]]:
             "isTemporary": _field(st.booleans()),
             "provider": _field(st.sampled_from(["local", "openid"])),
             "role": _field(st.sampled_from(["USER", "ADMIN"])),
+            "email": _field(st.sampled_from(["ann@Example.org", "bob@example.org", "a@b@c.de", "nobody", "x@"])),
             "source": _field(st.sampled_from(["local", "s3"])),
             "type": _field(st.sampled_from(["image/png", "image/jpeg", "text/plain", "/"])),
             "bytes": _field(_token_counts),

@@ -1,6 +1,6 @@
 """How long users wait for answers, and how long answers are: histograms per model."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from librechat_exporter.metric import Metric, Samples
 
@@ -26,14 +26,24 @@ COUNTED = (SECONDS, TOKENS)
 _LONGEST = 3600
 
 
-def add(
-    samples: Samples, model: str, tokens: float, created: float, asked: float, done: Collection[str] = frozenset()
-) -> None:
-    """Observes one answer, with the Unix times of it and its question; 0 or less is none.
+def waited(created: float, asked: float) -> float | None:
+    """Seconds between the Unix times of a question and its answer; None if either is 0, or they cannot be meant."""
+    seconds = created - abs(asked)
+    return seconds if created > 0 and asked and 0 <= seconds <= _LONGEST else None
 
-    done: names of the metrics that have observed it before; what a document was first observed with stays.
+
+def add(
+    samples: Samples,
+    model: str,
+    tokens: Iterable[float],
+    waits: Iterable[float | None],
+    done: Collection[str] = frozenset(),
+) -> None:
+    """Observes answers of a model.
+
+    done: names of the metrics that have observed them before; what a document was first observed with stays.
     """
-    if tokens > 0 and TOKENS.name not in done:
-        samples.observe(TOKENS, tokens, model)
-    if created > 0 and asked != 0 and 0 <= created - abs(asked) <= _LONGEST and SECONDS.name not in done:
-        samples.observe(SECONDS, created - abs(asked), model)
+    if TOKENS.name not in done:
+        samples.observe(TOKENS, [one for one in tokens if one > 0], model)
+    if SECONDS.name not in done:
+        samples.observe(SECONDS, [one for one in waits if one is not None], model)

@@ -50,11 +50,10 @@ class MessagesFold(Fold):
                 if not group.by_user:
                     prompt, asked = questions.get(link, NO_QUESTION) if link is not None else NO_QUESTION
                     prompt = max(prompt, (cell.prompt if cell is not None else None) or 0)
-                    answers.add(
-                        samples, label, tokens, created, asked, {name for name, _ in cell.samples} if cell else ()
-                    )
+                    done = {name for name, _ in cell.samples} if cell is not None else ()
+                    answers.add(samples, label, (tokens,), (answers.waited(created, asked),), done)
                 messages.add(samples, group, label, 1, tokens, prompt or 0, int(skipped))
-                tools.add(samples, label, filter(None, (calls,)))
+                tools.add(samples, label, (calls,))
                 agents.add(samples, group, agent, 1)
                 found[document] = Cell(samples, (group.model, label), prompt, agent)
         return found, _seen(groups, reading.now)
@@ -70,12 +69,12 @@ class MessagesFold(Fold):
             label = labels[group.model]
             prompts = 0.0
             if not group.by_user:
-                for link, tokens, created in zip(group.links, group.tokens, group.created, strict=True):
-                    prompt, asked = questions.get(link, NO_QUESTION) if link is not None else NO_QUESTION
-                    prompts += prompt
-                    answers.add(samples, label, tokens, created, asked)
+                asked = [questions.get(link, NO_QUESTION) if link else NO_QUESTION for link in group.links]
+                prompts = sum(tokens for tokens, _ in asked)
+                waits = (answers.waited(created, at) for created, (_, at) in zip(group.created, asked, strict=True))
+                answers.add(samples, label, group.tokens, waits)
             messages.add(samples, group, label, len(group.users), sum(group.tokens), prompts, sum(group.skipped))
-            tools.add(samples, label, filter(None, group.tool_calls))
+            tools.add(samples, label, group.tool_calls)
             agents.add(samples, group, names.get(group.model), len(group.users))
         return samples, _seen(groups, reading.now)
 

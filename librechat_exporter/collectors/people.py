@@ -1,12 +1,16 @@
 """Users as they are now: by provider and role, and who is logged in."""
 
 from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.librechat import PROVIDER, ROLE, LibreChat
+from librechat_exporter.librechat import EMAIL_DOMAIN, PROVIDER, ROLE, LibreChat
 from librechat_exporter.metric import Metric
+from librechat_exporter.settings import Settings
 
 USERS = Metric("librechat_users", "Users", "gauge", "is", ("provider", "role"), ("user",))
 LOGGED_IN = Metric(
     "librechat_logged_in_users", "Users with a session that has not expired", "gauge", "is", groups=("user",)
+)
+BY_DOMAIN = Metric(
+    "librechat_users_by_domain", "Users, by the domain of their e-mail address", "gauge", "is", ("domain",)
 )
 
 
@@ -20,5 +24,19 @@ def read(librechat: LibreChat) -> Values:
     return found
 
 
-def collector() -> StateCollector:
-    return StateCollector("people", (USERS, LOGGED_IN), read)
+def read_domains(librechat: LibreChat) -> Values:
+    return {BY_DOMAIN: librechat.count_by("users", EMAIL_DOMAIN)} if "users" in librechat.collections() else {}
+
+
+class DomainsCollector(StateCollector):
+    """Off unless asked for: in a small organisation a domain can be a person."""
+
+    def is_used(self, settings: Settings) -> bool:
+        return settings.domain_metrics
+
+
+def collectors() -> list[StateCollector]:
+    return [
+        StateCollector("people", (USERS, LOGGED_IN), read),
+        DomainsCollector("domains", (BY_DOMAIN,), read_domains),
+    ]

@@ -1,7 +1,8 @@
 """What users think of the answers.
 
 No index of LibreChat's leads to rated messages, so each reading passes over the whole collection. It is therefore read
-in the background, and less often the longer it takes; `librechat_exporter_data_age_seconds` says how old it is.
+in the background, and less often the longer it takes; `librechat_exporter_data_age_seconds` says how old it is. Where
+an operator has made an index for it, ratings are read on every scrape.
 """
 
 import json
@@ -118,6 +119,7 @@ class RatingsCollector(Collector):
 
     def _read(self, scrape: Scrape) -> list[Document]:
         started = time.time()
+        self._rows.at_once = float("inf") if scrape.librechat.has_ratings_index() else AT_ONCE_SECONDS
         rows = read(scrape.librechat)
         took = time.time() - started
         if took > AT_ONCE_SECONDS:

@@ -1,6 +1,8 @@
 """Tool calls: how often, by which tool, model, endpoint and MCP server, and how many failed."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from librechat_exporter.collectors.base import LedgerCollector, Scrape
 from librechat_exporter.fold import Fold
@@ -40,21 +42,23 @@ COUNTED = (
 _MCP = "_mcp_"
 
 
-def add(samples: Samples, model: str, messages: Iterable[Iterable[ToolCall]]) -> None:
-    """Counts the tool calls of messages of a model; each message has at least one."""
-    for calls in messages:
-        samples.add(MESSAGES_WITH_TOOLS, 1)
-        for call in calls:
-            samples.add(CALLS, 1)
-            samples.add(ERRORS, call.failed)
-            samples.add(ERRORS_PER_TOOL, call.failed, call.name)
-            samples.add(PER_TOOL, 1, call.name)
-            samples.add(PER_MODEL, 1, model, call.name)
-            samples.add(PER_ENDPOINT, 1, call.endpoint, call.name)
-            _, is_mcp, server = call.name.rpartition(_MCP)
-            if is_mcp and server:
-                samples.add(PER_SERVER, 1, server)
-                samples.add(ERRORS_PER_SERVER, call.failed, server)
+def add(samples: Samples, model: str, messages: Iterable[tuple[ToolCall, ...]]) -> None:
+    """Counts the tool calls of messages of a model."""
+    with_tools = list(filter(None, messages))
+    if with_tools:
+        samples.add(MESSAGES_WITH_TOOLS, len(with_tools))
+    for call, count in Counter(chain.from_iterable(with_tools)).items():
+        failed = count if call.failed else 0
+        samples.add(CALLS, count)
+        samples.add(ERRORS, failed)
+        samples.add(ERRORS_PER_TOOL, failed, call.name)
+        samples.add(PER_TOOL, count, call.name)
+        samples.add(PER_MODEL, count, model, call.name)
+        samples.add(PER_ENDPOINT, count, call.endpoint, call.name)
+        _, is_mcp, server = call.name.rpartition(_MCP)
+        if is_mcp and server:
+            samples.add(PER_SERVER, count, server)
+            samples.add(ERRORS_PER_SERVER, failed, server)
 
 
 class ToolsCollector(LedgerCollector):

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Generic, TypeVar
 
 import pymongo
@@ -14,7 +15,7 @@ T = TypeVar("T")
 INTERVAL_SECONDS = 60.0
 # A reading takes at most this share of the time.
 SHARE = 1 / 20
-# So many readings, of all values, at a time.
+# So many readings of MongoDB, of all values, at a time.
 _SIDE_BY_SIDE = threading.Semaphore(2)
 # What takes no longer than this is read on every scrape.
 AT_ONCE_SECONDS = 0.02
@@ -26,10 +27,11 @@ _READ_DEADLINE = 120.0
 class Refreshed(Generic[T]):
     """Holds what was read last. Safe for use from several threads; at most one reading is under way."""
 
-    def __init__(self, name: str, at_once: float = AT_ONCE_SECONDS) -> None:
-        """at_once: what takes no more seconds is read on every call."""
+    def __init__(self, name: str, at_once: float = AT_ONCE_SECONDS, *, in_turn: bool = True) -> None:
+        """at_once: what takes no more seconds is read on every call. in_turn: as readings of MongoDB do, it waits."""
         self._name = name
         self.at_once = at_once
+        self._turn = _SIDE_BY_SIDE if in_turn else nullcontext()
         self._every = INTERVAL_SECONDS
         self._faults = FaultLog()
         self._lock = threading.Lock()
@@ -89,11 +91,12 @@ class Refreshed(Generic[T]):
         return self.age <= KEPT_INTERVALS * max(self.interval, self._every)
 
     def _refresh(self, read: Callable[[], T]) -> None:
-        _SIDE_BY_SIDE.acquire()
         started = time.monotonic()
         try:
-            with pymongo.timeout(_READ_DEADLINE):
-                value = read()
+            with self._turn:
+                started = time.monotonic()
+                with pymongo.timeout(_READ_DEADLINE):
+                    value = read()
         except Exception as error:  # noqa: BLE001
             self._faults.failed(f"Reading {self._name}", error)
             with self._lock:
@@ -108,8 +111,6 @@ class Refreshed(Generic[T]):
                 self._pause = 0.0
                 self._read_at = started
                 self._took = time.monotonic() - started
-        finally:
-            _SIDE_BY_SIDE.release()
         with self._lock:
             self._tried_at = time.monotonic()
             self._reading = None

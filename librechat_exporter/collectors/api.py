@@ -37,7 +37,7 @@ class ApiCollector(Collector):
     metrics = (UP, SECONDS)
 
     def __init__(self) -> None:
-        self._answer: Refreshed[tuple[bool, float]] = Refreshed(self.name, at_once=0.0)
+        self._answer: Refreshed[tuple[bool, float]] = Refreshed(self.name, at_once=0.0, in_turn=False)
 
     def is_used(self, settings: Settings) -> bool:
         return settings.librechat_url is not None

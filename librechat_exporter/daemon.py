@@ -1,6 +1,7 @@
 """Wires the parts together; start, run, orderly end."""
 
 import logging
+import queue
 import signal
 import threading
 from collections.abc import Mapping
@@ -93,6 +94,8 @@ class Daemon:
             self.registry.register(collector)
         self._examined = threading.Thread(target=self._examine_until_answered, name="examine", daemon=True)
         self._stop = threading.Event()
+        # An Event cannot be set by a signal handler: it may interrupt the wait that holds the Event's lock.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._server = wsgi.Server(
             settings.bind_address,
             Application(self.registry, self, settings.scrape_timeout),
@@ -113,8 +116,9 @@ class Daemon:
         serving = threading.Thread(target=self._server.serve, name="serve", daemon=True)
         serving.start()
         log.info("librechat-exporter %s serves on %s", __version__, self.settings.listen_address)
-        self._stop.wait()
+        self._signals.get()
         log.info("Stopping")
+        self._stop.set()
         self.runner.stop()
         stopping = threading.Thread(target=self._server.stop, name="stop", daemon=True)
         stopping.start()
@@ -122,8 +126,8 @@ class Daemon:
         self.ledger.close(seconds=1.0)
         log.info("Stopped")
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop.set()
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.put(number)
 
     # What the page and the health checks ask: web.Status.
 

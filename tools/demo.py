@@ -1,6 +1,7 @@
 """The demo: a private MongoDB with simulated history and traffic, and the exporter beside it. Ctrl-C ends all of it."""
 
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -37,10 +38,10 @@ Ctrl-C ends everything and leaves nothing behind.
 
 
 def main() -> int:
-    stop = threading.Event()
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # unlike an Event, safe in a signal handler
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        signals.put(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
@@ -53,13 +54,13 @@ def main() -> int:
             return 1
     try:
         with ExitStack() as stack:
-            return _run(stack, stop)
+            return _run(stack, signals)
     except NoMongodError as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _run(stack: ExitStack, stop: threading.Event) -> int:
+def _run(stack: ExitStack, signals: queue.SimpleQueue[int]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="librechat-exporter-demo-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     uri = os.environ.get("MONGODB_TEST_URI") or stack.enter_context(Mongod()).uri
@@ -84,17 +85,21 @@ def _run(stack: ExitStack, stop: threading.Event) -> int:
         preexec_fn=die_with_parent,
     )
     stack.callback(_end, exporter)
+    stop = threading.Event()
     traffic = threading.Thread(target=_traffic, args=(simulator, stop), daemon=True)
     traffic.start()
     stack.callback(traffic.join, 5)
     stack.callback(stop.set)
     print(_WELCOME, flush=True)
-    while not stop.wait(0.2):
-        if exporter.poll() is not None:
-            print("The exporter has ended by itself.", file=sys.stderr)
-            return 1
-    print("Ending.")
-    return 0
+    while exporter.poll() is None:
+        try:
+            signals.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        print("Ending.")
+        return 0
+    print("The exporter has ended by itself.", file=sys.stderr)
+    return 1
 
 
 def _traffic(simulator: Simulator, stop: threading.Event) -> None:

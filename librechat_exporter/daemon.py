@@ -33,8 +33,9 @@ from librechat_exporter.collectors import (
 from librechat_exporter.collectors.base import Collector, LedgerCollector
 from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.faults import describe
+from librechat_exporter.fields import IS_RATED, RATINGS_INDEX
 from librechat_exporter.ledger import Ledger
-from librechat_exporter.librechat import IS_RATED, RATINGS_INDEX, LibreChat, connect
+from librechat_exporter.librechat import LibreChat, connect
 from librechat_exporter.scrape import Outcome, Runner
 from librechat_exporter.settings import Settings
 from librechat_exporter.state import State

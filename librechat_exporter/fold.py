@@ -9,7 +9,8 @@ from datetime import datetime
 
 from bson import ObjectId
 
-from librechat_exporter.librechat import Document, LibreChat
+from librechat_exporter.fields import Document
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Metric, Samples, Series
 from librechat_exporter.state import Cell, SourceState
 

@@ -25,8 +25,9 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
+from librechat_exporter.fields import Document, changed_since
 from librechat_exporter.fold import Fold, Reading, Seen, Source
-from librechat_exporter.librechat import Document, LibreChat, changed_since
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric
 from librechat_exporter.state import Cell, SourceState, State
 

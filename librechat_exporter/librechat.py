@@ -1,14 +1,9 @@
-"""What LibreChat's documents mean. Nothing else in the exporter knows a field of theirs.
-
-The expressions are MongoDB aggregation expressions that hold for documents of any shape: a field that is missing, null
-or of another type than LibreChat writes never raises an error on the server. They use only operators that
-MongoDB 4.4 and Amazon DocumentDB 5 both have.
-"""
+"""LibreChat's database: what is asked of it, and what its answers are. What its fields mean stands in fields.py."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import pymongo
@@ -18,193 +13,45 @@ from bson.codec_options import DatetimeConversion
 from pymongo.database import Database
 
 from librechat_exporter import __version__
+from librechat_exporter.fields import (
+    AMOUNTS,
+    BILLED,
+    CONVERSATION,
+    FAILED,
+    GRANTED,
+    HAS_AMOUNTS,
+    IS_IMPORTED,
+    IS_USERS,
+    LONGEST_ID,
+    MAX_TOKENS,
+    MILLISECONDS,
+    MODEL,
+    PROVIDER,
+    RATING,
+    RATING_FIELD,
+    RATINGS,
+    TAG,
+    TOOLS,
+    UNKNOWN,
+    USER,
+    Document,
+    Expression,
+    amount,
+    filled,
+    is_amount,
+    is_between,
+    text,
+    when,
+)
 from librechat_exporter.metric import MAX_LABEL_LENGTH
 from librechat_exporter.settings import LibreChatSettings
 
-Document = dict[str, Any]
-Expression = Any
-
-UNKNOWN = "unknown"
-RATINGS = ("thumbsUp", "thumbsDown")
-MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
-_MAX_AMOUNT = 10**12  # tokens or credits of one transaction; a million dollars
 _CREDITS_PER_USD = 1_000_000
 _UNAUTHORIZED = 13
 _LOOK_UP_AT_ONCE = 500
-_LONGEST_TEXT = 65_536  # bytes; what a label holds of it is less
-_LONGEST_ID = 200  # bytes; LibreChat's ids are UUIDs and ObjectIds
 
 # The indexes of LibreChat's schema that the queries here lean on: collection, leading field.
-NEEDED_INDEXES = (("messages", "createdAt"), ("messages", "messageId"))
-
-
-def when(condition: Expression, then: Expression, otherwise: Expression) -> Expression:
-    return {"$cond": [condition, then, otherwise]}
-
-
-def has_type(field: str, kind: str) -> Expression:
-    return {"$eq": [{"$type": field}, kind]}
-
-
-def _is_null(field: str) -> Expression:
-    return {"$eq": [{"$ifNull": [field, None]}, None]}
-
-
-def _text(field: str, most_bytes: int = _LONGEST_TEXT, otherwise: Expression = None) -> Expression:
-    """The field if it is a string, null if it is absurdly long; otherwise, if it is none.
-
-    It is not cut here: the server's operators that cut fail on a string that is not valid UTF-8.
-    """
-    short = {"$lte": [{"$strLenBytes": field}, most_bytes]}
-    return when(has_type(field, "string"), when(short, field, None), otherwise)
-
-
-# A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
-IS_USERS = {
-    "$or": [
-        {"$eq": ["$isCreatedByUser", True]},
-        {
-            "$and": [
-                {"$lte": ["$isCreatedByUser", None]},
-                {"$ne": [{"$type": "$isCreatedByUser"}, "minKey"]},
-                {"$in": ["$sender", ["User", "user"]]},
-            ]
-        },
-    ]
-}
-
-# Today's agents client leaves `error: false` and puts the error into the content.
-FAILED = {
-    "$or": [
-        {"$eq": ["$error", True]},
-        when({"$isArray": "$content"}, {"$in": ["error", "$content.type"]}, False),
-    ]
-}
-
-# The message's model, in an array if it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the
-# two comparisons are a test for the prefix "agent_".
-_IS_AGENT = {
-    "$and": [
-        has_type("$model", "string"),
-        {"$gte": ["$model", "agent_"]},
-        {"$lt": ["$model", "agent`"]},
-        {"$in": [{"$ifNull": ["$endpoint", None]}, ["agents", None]]},
-    ]
-}
-MODEL = when(_IS_AGENT, [_text("$model")], _text("$model"))
-
-USER = _text("$user", _LONGEST_ID, when(has_type("$user", "objectId"), "$user", None))
-_MILLISECONDS = {"$toLong": "$createdAt"}
-_IS_IMPORTED = when(
-    has_type("$_id", "objectId"), {"$gt": [{"$subtract": [{"$toDate": "$_id"}, "$createdAt"]}, 86_400_000]}, False
-)
-CONVERSATION = _text("$conversationId", _LONGEST_ID)
-
-RATING_FIELD = "feedback.rating"
-RATING = f"${RATING_FIELD}"
-# Holds rated messages alone, and all that is read of them, so that the messages themselves are not read.
-RATINGS_INDEX = (
-    "db.messages.createIndex("
-    '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1}, '
-    '{name: "librechat_exporter_ratings", partialFilterExpression: {"feedback.rating": {$exists: true}}})'
-)
-TAG = when(has_type("$feedback.tag", "string"), _text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
-IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}}
-
-
-def _filled(field: str) -> Expression:
-    """Its text, null if that is empty."""
-    return when({"$ne": [field, ""]}, _text(field), None)
-
-
-# A tool's name stands in one of three places, its output in one of two: the assistants endpoint has OpenAI's form.
-_TOOL_NAME = {
-    "$ifNull": [
-        _filled("$$part.tool_call.name"),
-        {"$ifNull": [_filled("$$part.tool_call.function.name"), _filled("$$part.tool_call.type")]},
-    ]
-}
-# What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this.
-_TOOL_ERROR = r"^\s*+error (?:processing|calling) tool"
-# Not one expression with `.*` between them: the server gives up on that with outputs of megabytes.
-_ERROR, _OF_A_TOOL = r"^\s*+error:", r"tool call failed:|please fix your mistakes\.\s*+$"
-
-
-def _tells_error(output: str, otherwise: Expression) -> Expression:
-    def matches(regex: str) -> Expression:
-        return {"$regexMatch": {"input": output, "regex": regex, "options": "i"}}
-
-    is_error = {"$or": [matches(_TOOL_ERROR), {"$and": [matches(_ERROR), matches(_OF_A_TOOL)]}]}
-    return when(has_type(output, "string"), is_error, otherwise)
-
-
-_TOOL_FAILED = _tells_error("$$part.tool_call.output", _tells_error("$$part.tool_call.function.output", False))
-# The tool calls of a message and its endpoint, null if it has none.
-TOOLS = when(
-    when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False),
-    {
-        "endpoint": _filled("$endpoint"),
-        "calls": {
-            "$map": {
-                "input": {
-                    "$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}
-                },
-                "as": "part",
-                "in": {"name": _TOOL_NAME, "failed": _TOOL_FAILED},
-            }
-        },
-    },
-    None,
-)
-
-PROVIDER = _filled("$provider")
-ROLE = _filled("$role")
-# What follows the last @ of the e-mail address. What has none could be anything, a name among others.
-EMAIL_DOMAIN = when(
-    when(has_type("$email", "string"), {"$gte": [{"$indexOfBytes": ["$email", "@"]}, 0]}, False),
-    {"$toLower": {"$arrayElemAt": [{"$split": ["$email", "@"]}, -1]}},
-    None,
-)
-CATEGORY = _filled("$category")
-IS_TEMPORARY: Document = {"isTemporary": True}
-
-
-def is_between(field: str, start: datetime, end: datetime) -> Expression:
-    """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
-    return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
-
-
-def _is_amount(field: str) -> Expression:
-    """Whether the field is a number that can be meant. In BSON's order only numbers sort between two numbers."""
-    return {"$and": [{"$gte": [field, -_MAX_AMOUNT]}, {"$lte": [field, _MAX_AMOUNT]}]}
-
-
-def _amount(field: str) -> Expression:
-    """The field without its sign; 0 if it is no amount. LibreChat writes spending as negative numbers."""
-    return when(_is_amount(field), {"$abs": field}, 0)
-
-
-# A prompt's transaction in the structured form tells cached tokens apart; the plain one has only rawAmount.
-_IS_PROMPT = {"$eq": ["$tokenType", "prompt"]}
-_IS_CREDITS = {"$eq": ["$tokenType", "credits"]}
-_BILLED = {
-    "model": _text("$model"),
-    "context": _text("$context"),
-    "kind": when(
-        _IS_PROMPT,
-        "prompt",
-        when({"$eq": ["$tokenType", "completion"]}, "completion", when(_IS_CREDITS, "credits", None)),
-    ),
-    "structured": when(
-        _IS_PROMPT,
-        {"$or": [_is_amount("$inputTokens"), _is_amount("$writeTokens"), _is_amount("$readTokens")]},
-        False,
-    ),
-}
-_AMOUNTS = ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
-_HAS_AMOUNTS = {"$and": [_is_amount("$rawAmount"), _is_amount("$tokenValue")]}
-# An administrator may take credits away, which is no grant.
-_GRANTED = when({"$and": [_IS_CREDITS, _is_amount("$tokenValue"), {"$gt": ["$tokenValue", 0]}]}, "$tokenValue", 0)
+_NEEDED_INDEXES = (("messages", "createdAt"), ("messages", "messageId"))
 
 
 def _usable_tokens(value: object) -> bool:
@@ -404,7 +251,7 @@ class LibreChat:
     def missing_indexes(self) -> list[str]:
         """The indexes of LibreChat's schema that the exporter's queries need and this database lacks."""
         missing = []
-        for collection, field in NEEDED_INDEXES:
+        for collection, field in _NEEDED_INDEXES:
             indexes = self._database[collection].index_information()
             if indexes and not any(index["key"][0][0] == field for index in indexes.values()):
                 missing.append(f"{collection}.{field}")
@@ -428,13 +275,13 @@ class LibreChat:
         shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
         each = {
             "user": USER,
-            "link": when(IS_USERS, _text("$messageId", _LONGEST_ID), _text("$parentMessageId", _LONGEST_ID)),
+            "link": when(IS_USERS, text("$messageId", LONGEST_ID), text("$parentMessageId", LONGEST_ID)),
             "tokens": {"$ifNull": ["$tokenCount", None]},
         }
         if created is not None:
             each["created"] = when(
                 is_between("$createdAt", *created),
-                when(_IS_IMPORTED, {"$multiply": [-1, _MILLISECONDS]}, _MILLISECONDS),
+                when(IS_IMPORTED, {"$multiply": [-1, MILLISECONDS]}, MILLISECONDS),
                 0,
             )
         if tools:
@@ -471,9 +318,9 @@ class LibreChat:
         first: only so many, by `_id`, each by itself.
         """
         stages: list[Document] = [] if first is None else [{"$sort": {"_id": 1}}, {"$limit": first}]
-        group: Document = {"_id": _BILLED if first is None else {"id": "$_id"} | _BILLED}
-        group |= {name: {"$sum": _amount(f"${name}")} for name in _AMOUNTS}
-        group |= {"granted": {"$sum": _GRANTED}, "skipped": {"$sum": when(_HAS_AMOUNTS, 0, 1)}}
+        group: Document = {"_id": BILLED if first is None else {"id": "$_id"} | BILLED}
+        group |= {name: {"$sum": amount(f"${name}")} for name in AMOUNTS}
+        group |= {"granted": {"$sum": GRANTED}, "skipped": {"$sum": when(HAS_AMOUNTS, 0, 1)}}
         return [_billed(row) for row in self.aggregate("transactions", match, *stages, {"$group": group})]
 
     def count(self, collection: str, match: Document) -> int:
@@ -515,8 +362,8 @@ class LibreChat:
             {
                 "$group": {
                     "_id": "$user",
-                    "credits": {"$first": when(_is_amount("$tokenCredits"), "$tokenCredits", None)},
-                    "refill": {"$first": _amount("$refillAmount")},
+                    "credits": {"$first": when(is_amount("$tokenCredits"), "$tokenCredits", None)},
+                    "refill": {"$first": amount("$refillAmount")},
                 }
             },
         )
@@ -535,8 +382,8 @@ class LibreChat:
 
     def files(self) -> list[tuple[str, str, int, float]]:
         """Source, MIME type, number and bytes of files."""
-        key = {"source": _filled("$source"), "type": _filled("$type")}
-        group = {"_id": key, "count": {"$sum": 1}, "bytes": {"$sum": _amount("$bytes")}}
+        key = {"source": filled("$source"), "type": filled("$type")}
+        group = {"_id": key, "count": {"$sum": 1}, "bytes": {"$sum": amount("$bytes")}}
         return [
             (row["_id"]["source"] or UNKNOWN, row["_id"]["type"] or UNKNOWN, row["count"], _number(row["bytes"]))
             for row in self.aggregate("files", {}, {"$group": group})
@@ -557,7 +404,7 @@ class LibreChat:
         agents = [model[0] for model in set(models) if isinstance(model, tuple)]
         if not agents:
             return {}
-        rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "name": _filled("$name")}})
+        rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "name": filled("$name")}})
         named = {row["id"]: row["name"] for row in rows if isinstance(row["id"], str)}
         return {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
 
@@ -567,7 +414,7 @@ class LibreChat:
         labels: dict[Model, str] = {model: model or UNKNOWN for model in distinct if not isinstance(model, tuple)}
         agents = [model[0] for model in distinct if isinstance(model, tuple)]
         if agents:
-            rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "model": _text("$model")}})
+            rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "model": text("$model")}})
             named = {row["id"]: row["model"] for row in rows if isinstance(row["id"], str)}
             labels |= {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
         return labels
@@ -580,7 +427,7 @@ def _number(value: Any) -> float:
 def _billed(row: Document) -> Billed:
     key = row["_id"]
     model, context = ((key[name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
-    raw, fresh, written, read, value = (_number(row[name]) for name in _AMOUNTS)
+    raw, fresh, written, read, value = (_number(row[name]) for name in AMOUNTS)
     return Billed(
         kind=key["kind"] or UNKNOWN,
         model=model,
@@ -594,32 +441,12 @@ def _billed(row: Document) -> Billed:
     )
 
 
-def changed_since(moment: datetime) -> Document:
-    """Matches documents that were inserted or saved since then, and those whose `updatedAt` does not tell."""
-    return {"$or": [{"_id": {"$gte": ObjectId.from_datetime(moment)}}, {"updatedAt": {"$not": {"$lt": moment}}}]}
-
-
 def _add_questions(questions: dict[Link, Question], messages: Iterable[Messages]) -> None:
     for group in messages:
         if group.by_user:
             for link, tokens, created in zip(group.links, group.tokens, group.created, strict=True):
                 if link is not None and tokens >= questions.get(link, NO_QUESTION)[0]:
                     questions[link] = (tokens, created)
-
-
-def created_between(start: datetime, end: datetime) -> Document:
-    """Matches documents created from start on and before end; those without a date are out."""
-    return {"createdAt": {"$gte": start, "$lt": end, "$not": {"$type": "array"}}}
-
-
-def inserted_between(start: datetime, end: datetime) -> Document:
-    """Matches documents by the time in their `_id`, from start on and before end, to the second."""
-    return {"_id": {"$gte": ObjectId.from_datetime(start), "$lt": ObjectId.from_datetime(end)}}
-
-
-def window(end: datetime, length: timedelta) -> Document:
-    """Matches documents created within the window that ends at `end`; those without a date or of the future are out."""
-    return {"createdAt": {"$gt": end - length, "$lte": end, "$not": {"$type": "array"}}}
 
 
 def connect(settings: LibreChatSettings) -> LibreChat:

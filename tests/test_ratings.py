@@ -12,7 +12,8 @@ from pymongo.database import Database
 
 from librechat_exporter import refreshed
 from librechat_exporter.collectors import ratings
-from librechat_exporter.librechat import IS_RATED, LibreChat
+from librechat_exporter.fields import IS_RATED
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.simulator import Simulator
 from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess
 

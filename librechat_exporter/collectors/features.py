@@ -1,7 +1,8 @@
 """How much LibreChat's features are used: memories, skills, projects, shared links, MCP servers, agents."""
 
 from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.librechat import CATEGORY, IS_TEMPORARY, Document, LibreChat
+from librechat_exporter.fields import CATEGORY, IS_TEMPORARY, Document
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Metric
 
 

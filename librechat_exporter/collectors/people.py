@@ -1,7 +1,8 @@
 """Users as they are now: by provider and role, and who is logged in."""
 
 from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.librechat import EMAIL_DOMAIN, PROVIDER, ROLE, LibreChat
+from librechat_exporter.fields import EMAIL_DOMAIN, PROVIDER, ROLE
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Metric
 from librechat_exporter.settings import Settings
 

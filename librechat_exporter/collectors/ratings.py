@@ -11,19 +11,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from librechat_exporter.collectors.base import Collector, Scrape
+from librechat_exporter.fields import IS_RATED, MODEL, RATING, RATINGS, TAG, Document, is_between, when
 from librechat_exporter.ledger import Ledger
-from librechat_exporter.librechat import (
-    IS_RATED,
-    MODEL,
-    RATING,
-    RATINGS,
-    TAG,
-    Document,
-    LibreChat,
-    is_between,
-    model_of,
-    when,
-)
+from librechat_exporter.librechat import LibreChat, model_of
 from librechat_exporter.metric import Family, LabelValues, Metric, Samples
 from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
 

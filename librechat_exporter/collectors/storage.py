@@ -3,7 +3,8 @@
 from collections import defaultdict
 
 from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.librechat import UNKNOWN, LibreChat
+from librechat_exporter.fields import UNKNOWN
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelValues, Metric
 
 FILES = Metric("librechat_files", "Files", "gauge", "is", ("source", "type"), ("file",))

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from librechat_exporter.fields import UNKNOWN, created_between, inserted_between
 from librechat_exporter.historic.dates import Range, bounds
 from librechat_exporter.historic.tables import (
     DAILY_COST_BY_MODEL,
@@ -24,15 +25,7 @@ from librechat_exporter.historic.tables import (
     MONEY_DIGITS,
     Table,
 )
-from librechat_exporter.librechat import (
-    NO_QUESTION,
-    UNKNOWN,
-    LibreChat,
-    Messages,
-    Model,
-    created_between,
-    inserted_between,
-)
+from librechat_exporter.librechat import NO_QUESTION, LibreChat, Messages, Model
 from librechat_exporter.settings import ExportSettings
 
 SLICE_MESSAGES = 20_000

@@ -13,11 +13,12 @@ import pymongo
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from librechat_exporter.faults import describe
+from librechat_exporter.fields import created_between
 from librechat_exporter.historic.dates import Period, Plan, Range, bounds
 from librechat_exporter.historic.day import Day, UserKey, new_users, read_day
 from librechat_exporter.historic.store import LockedError, Store, StoreError
 from librechat_exporter.historic.tables import DAILY_NEW_USERS
-from librechat_exporter.librechat import LibreChat, Model, created_between
+from librechat_exporter.librechat import LibreChat, Model
 
 log = logging.getLogger(__name__)
 

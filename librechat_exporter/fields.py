@@ -1,0 +1,210 @@
+"""What the fields of LibreChat's documents mean. Nothing else in the exporter knows a field of theirs.
+
+The expressions are MongoDB aggregation expressions that hold for documents of any shape: a field that is missing, null
+or of another type than LibreChat writes never raises an error on the server. They use only operators that
+MongoDB 4.4 and Amazon DocumentDB 5 both have.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+
+Document = dict[str, Any]
+Expression = Any
+
+UNKNOWN = "unknown"
+RATINGS = ("thumbsUp", "thumbsDown")
+MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
+_MAX_AMOUNT = 10**12  # tokens or credits of one transaction; a million dollars
+_LONGEST_TEXT = 65_536  # bytes; what a label holds of it is less
+LONGEST_ID = 200  # bytes; LibreChat's ids are UUIDs and ObjectIds
+
+
+def when(condition: Expression, then: Expression, otherwise: Expression) -> Expression:
+    return {"$cond": [condition, then, otherwise]}
+
+
+def has_type(field: str, kind: str) -> Expression:
+    return {"$eq": [{"$type": field}, kind]}
+
+
+def _is_null(field: str) -> Expression:
+    return {"$eq": [{"$ifNull": [field, None]}, None]}
+
+
+def text(field: str, most_bytes: int = _LONGEST_TEXT, otherwise: Expression = None) -> Expression:
+    """The field if it is a string, null if it is absurdly long; otherwise, if it is none.
+
+    It is not cut here: the server's operators that cut fail on a string that is not valid UTF-8.
+    """
+    short = {"$lte": [{"$strLenBytes": field}, most_bytes]}
+    return when(has_type(field, "string"), when(short, field, None), otherwise)
+
+
+# A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
+IS_USERS = {
+    "$or": [
+        {"$eq": ["$isCreatedByUser", True]},
+        {
+            "$and": [
+                {"$lte": ["$isCreatedByUser", None]},
+                {"$ne": [{"$type": "$isCreatedByUser"}, "minKey"]},
+                {"$in": ["$sender", ["User", "user"]]},
+            ]
+        },
+    ]
+}
+
+# Today's agents client leaves `error: false` and puts the error into the content.
+FAILED = {
+    "$or": [
+        {"$eq": ["$error", True]},
+        when({"$isArray": "$content"}, {"$in": ["error", "$content.type"]}, False),
+    ]
+}
+
+# The message's model, in an array if it is an agent's id; null where there is none. "`" follows "_" in ASCII, so the
+# two comparisons are a test for the prefix "agent_".
+_IS_AGENT = {
+    "$and": [
+        has_type("$model", "string"),
+        {"$gte": ["$model", "agent_"]},
+        {"$lt": ["$model", "agent`"]},
+        {"$in": [{"$ifNull": ["$endpoint", None]}, ["agents", None]]},
+    ]
+}
+MODEL = when(_IS_AGENT, [text("$model")], text("$model"))
+
+USER = text("$user", LONGEST_ID, when(has_type("$user", "objectId"), "$user", None))
+MILLISECONDS = {"$toLong": "$createdAt"}
+IS_IMPORTED = when(
+    has_type("$_id", "objectId"), {"$gt": [{"$subtract": [{"$toDate": "$_id"}, "$createdAt"]}, 86_400_000]}, False
+)
+CONVERSATION = text("$conversationId", LONGEST_ID)
+
+RATING_FIELD = "feedback.rating"
+RATING = f"${RATING_FIELD}"
+# Holds rated messages alone, and all that is read of them, so that the messages themselves are not read.
+RATINGS_INDEX = (
+    "db.messages.createIndex("
+    '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1}, '
+    '{name: "librechat_exporter_ratings", partialFilterExpression: {"feedback.rating": {$exists: true}}})'
+)
+TAG = when(has_type("$feedback.tag", "string"), text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
+IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}}
+
+
+def filled(field: str) -> Expression:
+    """Its text, null if that is empty."""
+    return when({"$ne": [field, ""]}, text(field), None)
+
+
+# A tool's name stands in one of three places, its output in one of two: the assistants endpoint has OpenAI's form.
+_TOOL_NAME = {
+    "$ifNull": [
+        filled("$$part.tool_call.name"),
+        {"$ifNull": [filled("$$part.tool_call.function.name"), filled("$$part.tool_call.type")]},
+    ]
+}
+# What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this.
+_TOOL_ERROR = r"^\s*+error (?:processing|calling) tool"
+# Not one expression with `.*` between them: the server gives up on that with outputs of megabytes.
+_ERROR, _OF_A_TOOL = r"^\s*+error:", r"tool call failed:|please fix your mistakes\.\s*+$"
+
+
+def _tells_error(output: str, otherwise: Expression) -> Expression:
+    def matches(regex: str) -> Expression:
+        return {"$regexMatch": {"input": output, "regex": regex, "options": "i"}}
+
+    is_error = {"$or": [matches(_TOOL_ERROR), {"$and": [matches(_ERROR), matches(_OF_A_TOOL)]}]}
+    return when(has_type(output, "string"), is_error, otherwise)
+
+
+_TOOL_FAILED = _tells_error("$$part.tool_call.output", _tells_error("$$part.tool_call.function.output", False))
+# The tool calls of a message and its endpoint, null if it has none.
+TOOLS = when(
+    when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False),
+    {
+        "endpoint": filled("$endpoint"),
+        "calls": {
+            "$map": {
+                "input": {
+                    "$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}
+                },
+                "as": "part",
+                "in": {"name": _TOOL_NAME, "failed": _TOOL_FAILED},
+            }
+        },
+    },
+    None,
+)
+
+PROVIDER = filled("$provider")
+ROLE = filled("$role")
+# What follows the last @ of the e-mail address. What has none could be anything, a name among others.
+EMAIL_DOMAIN = when(
+    when(has_type("$email", "string"), {"$gte": [{"$indexOfBytes": ["$email", "@"]}, 0]}, False),
+    {"$toLower": {"$arrayElemAt": [{"$split": ["$email", "@"]}, -1]}},
+    None,
+)
+CATEGORY = filled("$category")
+IS_TEMPORARY: Document = {"isTemporary": True}
+
+
+def is_between(field: str, start: datetime, end: datetime) -> Expression:
+    """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
+    return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
+
+
+def is_amount(field: str) -> Expression:
+    """Whether the field is a number that can be meant. In BSON's order only numbers sort between two numbers."""
+    return {"$and": [{"$gte": [field, -_MAX_AMOUNT]}, {"$lte": [field, _MAX_AMOUNT]}]}
+
+
+def amount(field: str) -> Expression:
+    """The field without its sign; 0 if it is no amount. LibreChat writes spending as negative numbers."""
+    return when(is_amount(field), {"$abs": field}, 0)
+
+
+# A prompt's transaction in the structured form tells cached tokens apart; the plain one has only rawAmount.
+_IS_PROMPT = {"$eq": ["$tokenType", "prompt"]}
+_IS_CREDITS = {"$eq": ["$tokenType", "credits"]}
+BILLED = {
+    "model": text("$model"),
+    "context": text("$context"),
+    "kind": when(
+        _IS_PROMPT,
+        "prompt",
+        when({"$eq": ["$tokenType", "completion"]}, "completion", when(_IS_CREDITS, "credits", None)),
+    ),
+    "structured": when(
+        _IS_PROMPT,
+        {"$or": [is_amount("$inputTokens"), is_amount("$writeTokens"), is_amount("$readTokens")]},
+        False,
+    ),
+}
+AMOUNTS = ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
+HAS_AMOUNTS = {"$and": [is_amount("$rawAmount"), is_amount("$tokenValue")]}
+# An administrator may take credits away, which is no grant.
+GRANTED = when({"$and": [_IS_CREDITS, is_amount("$tokenValue"), {"$gt": ["$tokenValue", 0]}]}, "$tokenValue", 0)
+
+
+def changed_since(moment: datetime) -> Document:
+    """Matches documents that were inserted or saved since then, and those whose `updatedAt` does not tell."""
+    return {"$or": [{"_id": {"$gte": ObjectId.from_datetime(moment)}}, {"updatedAt": {"$not": {"$lt": moment}}}]}
+
+
+def created_between(start: datetime, end: datetime) -> Document:
+    """Matches documents created from start on and before end; those without a date are out."""
+    return {"createdAt": {"$gte": start, "$lt": end, "$not": {"$type": "array"}}}
+
+
+def inserted_between(start: datetime, end: datetime) -> Document:
+    """Matches documents by the time in their `_id`, from start on and before end, to the second."""
+    return {"_id": {"$gte": ObjectId.from_datetime(start), "$lt": ObjectId.from_datetime(end)}}
+
+
+def window(end: datetime, length: timedelta) -> Document:
+    """Matches documents created within the window that ends at `end`; those without a date or of the future are out."""
+    return {"createdAt": {"$gt": end - length, "$lte": end, "$not": {"$type": "array"}}}

@@ -19,6 +19,7 @@ from librechat_exporter.collectors import (
     answers,
     api,
     balances,
+    conversations,
     cost,
     documents,
     features,
@@ -26,20 +27,23 @@ from librechat_exporter.collectors import (
     people,
     ratings,
     recent,
+    schedules,
     storage,
     tools,
     unique_users,
+    windows,
 )
 from librechat_exporter.collectors.base import Collector, LedgerCollector
 from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.faults import describe
 from librechat_exporter.fields import IS_RATED, RATINGS_INDEX
-from librechat_exporter.ledger import Ledger
+from librechat_exporter.ledger import SEEN_KEPT, Ledger
 from librechat_exporter.librechat import LibreChat, connect
 from librechat_exporter.scrape import Outcome, Runner
 from librechat_exporter.settings import Settings
 from librechat_exporter.state import State
 from librechat_exporter.web import THREADS, Application
+from librechat_exporter.windows import HOUR
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +53,9 @@ _SHUTDOWN_SECONDS = 2
 _INDEX_BYTES = 100  # an entry, before compression
 
 
-def all_collectors() -> list[Collector]:
+def all_collectors(settings: Settings) -> list[Collector]:
     fold = MessagesFold()
+    usage = windows.WindowsCollector(settings)
     return [
         LedgerCollector("messages", fold, messages.COUNTED),
         tools.ToolsCollector(fold),
@@ -58,10 +63,14 @@ def all_collectors() -> list[Collector]:
         LedgerCollector("answers", fold, answers.COUNTED),
         *documents.collectors(),
         cost.collector(),
+        usage,
+        windows.ActiveDomainsCollector(usage.messages),
+        schedules.collector(settings),
         balances.collector(),
         *people.collectors(),
         *storage.collectors(),
         features.collector(),
+        conversations.collector(),
         api.ApiCollector(),
         unique_users.UniqueUsersCollector(fold),
         recent.RecentCollector(),
@@ -78,16 +87,17 @@ class Daemon:
         groups = settings.groups
         collectors = [
             collector
-            for collector in all_collectors()
+            for collector in all_collectors(settings)
             if collector.is_used(settings) and any(groups.issuperset(one.groups) for one in collector.metrics)
         ]
-        folds = {fold.collection: fold for collector in collectors for fold in collector.folds}
+        folds = {fold.name: fold for collector in collectors for fold in collector.folds}
         self.ledger = Ledger(
             self.librechat,
             State(settings.state_path),
             folds.values(),
             settings.ledger_open_minutes,
             settings.max_label_values,
+            seen_kept=max(SEEN_KEPT, *settings.windows.values()) + HOUR,
         )
         self.runner = Runner(self.librechat, self.ledger, collectors, settings)
         self.registry = CollectorRegistry()

@@ -149,12 +149,61 @@ EMAIL_DOMAIN = when(
     None,
 )
 CATEGORY = filled("$category")
+OUTCOME = filled("$outcome")
+STATUS = filled("$status")
+
+# Stopped by the user, or broken off.
+UNFINISHED = {"$or": [{"$eq": ["$unfinished", True]}, {"$eq": ["$finish_reason", "incomplete"]}]}
+
+
+def _error_type(error: Expression) -> Expression:
+    """What follows `"type":` in a text that quotes LibreChat's own JSON; null if nothing does."""
+    return {"$arrayElemAt": [{"$split": [{"$arrayElemAt": [{"$split": [error, '"type":"']}, 1]}, '"']}, 0]}
+
+
+_ERROR_PARTS = {
+    "$filter": {
+        "input": when({"$isArray": "$content"}, "$content", []),
+        "as": "part",
+        "cond": {"$eq": ["$$part.type", "error"]},
+    }
+}
+# Why LibreChat rejected a request, as it writes it into the failed message.
+REASON = {
+    "$ifNull": [
+        _error_type(text("$text")),
+        {
+            "$arrayElemAt": [
+                {"$map": {"input": _ERROR_PARTS, "as": "part", "in": _error_type(text("$$part.error"))}},
+                0,
+            ]
+        },
+    ]
+}
+
+# A conversation lists its messages; one that was imported does not.
+MESSAGES_LISTED = when({"$isArray": "$messages"}, {"$size": "$messages"}, 0)
+# A ban's key is a user's id or an address. LibreChat once kept bans among its logs; keys `ban:` are its cache of them.
+BAN_COLLECTIONS = ("bans", "logs")
+
+
+def is_ban(now: datetime) -> Document:
+    """Matches bans that are in force."""
+    return {"key": {"$regex": "^BANS:"}, "expiresAt": {"$not": {"$lte": now}}}
+
+
 IS_TEMPORARY: Document = {"isTemporary": True}
 
 
 def is_between(field: str, start: datetime, end: datetime) -> Expression:
     """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
     return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
+
+
+def hour_of_creation(start: datetime, end: datetime) -> Expression:
+    """Hours since 1970; null if createdAt is no date after start and not after end."""
+    hours = {"$divide": [{"$subtract": [MILLISECONDS, {"$mod": [MILLISECONDS, 3_600_000]}]}, 3_600_000]}
+    return when(is_between("$createdAt", start, end), hours, None)
 
 
 def is_amount(field: str) -> Expression:
@@ -198,6 +247,20 @@ def changed_since(moment: datetime) -> Document:
 def created_between(start: datetime, end: datetime) -> Document:
     """Matches documents created from start on and before end; those without a date are out."""
     return {"createdAt": {"$gte": start, "$lt": end, "$not": {"$type": "array"}}}
+
+
+def created_after(moment: datetime) -> Document:
+    return {"createdAt": {"$gt": moment}}
+
+
+def not_created_after(moment: datetime) -> Document:
+    """Matches documents created until then, and those without a date."""
+    return {"createdAt": {"$not": {"$gt": moment}}}
+
+
+def used_between(start: datetime, end: datetime) -> Document:
+    """Matches API keys last used from start on and before end."""
+    return {"lastUsedAt": {"$gte": start, "$lt": end, "$not": {"$type": "array"}}}
 
 
 def inserted_between(start: datetime, end: datetime) -> Document:

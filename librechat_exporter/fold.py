@@ -12,10 +12,7 @@ from bson import ObjectId
 from librechat_exporter.fields import Document
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Metric, Samples, Series
-from librechat_exporter.state import Cell, SourceState
-
-# Users by the Unix time of their newest message.
-Seen = dict[str, float]
+from librechat_exporter.state import Cell, Seen, SourceState
 
 BEGINNING = ObjectId("0" * 24)
 FIRST_CHUNK = 8_000
@@ -34,12 +31,23 @@ class Reading:
 class Fold(ABC):
     """How the documents of one collection are counted.
 
-    version changes whenever the same documents would be counted otherwise; the source then starts afresh.
+    name: of its source; a collection can have several. version changes whenever the same documents would be counted
+    otherwise; the source then starts afresh. kinds: of the users seen that it finds.
     """
 
+    name: str
     collection: str
     version: int
     metrics: tuple[Metric, ...]
+    kinds: tuple[str, ...] = ()
+
+    def source(self, state: SourceState | None) -> "Source":
+        """A source for this fold, from what is on disk or afresh."""
+        return Source(self, state)
+
+    def beginning(self, now: datetime) -> ObjectId:
+        """Documents before this one do not count."""
+        return BEGINNING
 
     @abstractmethod
     def fold_open(
@@ -66,6 +74,7 @@ class Source:
         self.changed_totals: set[Series] = set()
         self.changed_cells: set[ObjectId] = set()
         self.dropped_cells: set[ObjectId] = set()
+        self.expired: set[Series] = set()
         self.begin(state)
 
     def begin(self, state: SourceState | None) -> None:
@@ -85,10 +94,17 @@ class Source:
         self.changed_totals.clear()
         self.changed_cells.clear()
         self.dropped_cells.clear()
+        self.expired.clear()
 
     @property
     def has_changes(self) -> bool:
-        return bool(self.changed_totals or self.changed_cells or self.dropped_cells)
+        return bool(self.changed_totals or self.changed_cells or self.dropped_cells or self.expired)
+
+    def total(self, series: Series) -> float:
+        return self.state.totals[series]
+
+    def expire(self, now: datetime) -> None:
+        """Drops the totals that no longer serve anything: of a counter, none."""
 
     def add(self, series: Series, amount: float) -> None:
         if amount or series not in self.state.totals:

@@ -26,10 +26,11 @@ from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
 from librechat_exporter.fields import Document, changed_since
-from librechat_exporter.fold import Fold, Reading, Seen, Source
+from librechat_exporter.fold import Fold, Reading, Source
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric
-from librechat_exporter.state import Cell, SourceState, State
+from librechat_exporter.state import Cell, Seen, SourceState, State
+from librechat_exporter.windows import WindowSource
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 TICK_SECONDS = 60.0
-# Longer than a month, the longest window that the last-seen table serves.
+# Longer than a month.
 SEEN_KEPT = timedelta(days=35)
 # LibreChat's clock, which stamps a change, may be this much behind MongoDB's. What is missed so, the next tick finds.
 CLOCK_DIFFERENCE = timedelta(seconds=60)
@@ -57,7 +58,16 @@ END = ObjectId("f" * 24)
 class Ledger:
     """All sources, their totals and the last-seen table. Safe for use from several threads."""
 
-    def __init__(self, librechat: LibreChat, state: State, folds: Collection[Fold], open_minutes: int, max_values: int):
+    def __init__(
+        self,
+        librechat: LibreChat,
+        state: State,
+        folds: Collection[Fold],
+        open_minutes: int,
+        max_values: int,
+        seen_kept: timedelta = SEEN_KEPT,
+    ) -> None:
+        """seen_kept: how long a user who is not seen again stays in the last-seen table."""
         self._librechat = librechat
         self._state = state
         self._open = timedelta(minutes=open_minutes)
@@ -68,36 +78,40 @@ class Ledger:
         self._identity_checked = False
         self._unsaved_labels: list[tuple[str, str]] = []
         self._unsaved_seen: Seen = {}
+        self._examined: set[str] = set()
         self._save_failed = False
         self._closed = False
-        self._seen: Seen = state.seen()
-        self._seen_sorted: list[float] | None = None
+        self._seen_kept = seen_kept
         self.guard = LabelGuard(max_values, state.labels())
-        self._sources = {fold.collection: self._load(fold) for fold in folds}
+        self._sources = {fold.name: self._load(fold) for fold in folds}
+        self._seen: Seen = state.seen()
+        # What is worked out from it, until it changes.
+        self._seen_sorted: dict[str, list[float]] = {}
+        self._seen_snapshots: dict[str, dict[str, float]] = {}
         self._threads: list[threading.Thread] = []
 
     def _load(self, fold: Fold) -> Source:
-        stored = self._state.source(fold.collection)
+        stored = self._state.source(fold.name)
         if stored is not None and stored.version != fold.version:
-            log.warning("%s are counted in a new way: their counters start afresh from what is stored", fold.collection)
-            self._state.forget_source(fold.collection)
+            log.warning("%s are counted in a new way: they start afresh from what is stored", fold.name)
+            self._state.forget_source(fold.name, fold.kinds)
             stored = None
-        return Source(fold, stored)
+        return fold.source(stored)
 
     # What the collectors read.
 
-    def refresh(self, collection: str, now: datetime, started: float, deadline: float) -> None:
-        """Folds what is new in the collection, unless that was done since `started` (time.monotonic()).
+    def refresh(self, name: str, now: datetime, since: float, deadline: float) -> None:
+        """Folds what is new in the source, unless that was done since then (time.monotonic()).
 
         Raises HistoryPendingError or TimeoutError at the deadline (time.monotonic()), PyMongoError.
         """
-        source = self._sources[collection]
+        source = self._sources[name]
         self._check_identity()
         self._plan(source, now)
         if not source.history_folded.wait(max(0.0, deadline - time.monotonic())):
-            raise HistoryPendingError(f"{source.progress():.0%} of the history of {collection} is folded")
+            raise HistoryPendingError(f"{source.progress():.0%} of the history of {name} is folded")
         with self._folding(source, deadline):
-            if source.fresh < started:
+            if source.fresh < since:
                 begun = time.monotonic()
                 self._fold_open(source, now)
                 source.fresh = begun
@@ -115,12 +129,28 @@ class Ledger:
     def family(self, metric: Metric) -> Family:
         return metric.family(self.values(metric))
 
-    def users_seen(self, since: datetime) -> int:
-        """Distinct users with a message since then, at most SEEN_KEPT ago."""
+    def in_windows(self, metric: Metric, now: datetime) -> dict[LabelValues, float]:
+        """The totals of a metric whose last label is the window, for each window that ends now."""
         with self._lock:
-            if self._seen_sorted is None:
-                self._seen_sorted = sorted(self._seen.values())
-            return len(self._seen_sorted) - bisect.bisect_left(self._seen_sorted, since.timestamp())
+            for source in self._sources.values():
+                if isinstance(source, WindowSource) and metric in source.fold.metrics:
+                    return source.in_windows(metric, now)
+        raise KeyError(metric.name)
+
+    def count_seen(self, kind: str, since: datetime) -> int:
+        """Distinct users of this kind seen since then, which is no longer ago than they are kept."""
+        with self._lock:
+            if kind not in self._seen_sorted:
+                self._seen_sorted[kind] = sorted(self._seen.get(kind, {}).values())
+            times = self._seen_sorted[kind]
+            return len(times) - bisect.bisect_left(times, since.timestamp())
+
+    def seen(self, kind: str) -> dict[str, float]:
+        """When each user was last seen with this kind, as a Unix time. The same object until that changes."""
+        with self._lock:
+            if kind not in self._seen_snapshots:
+                self._seen_snapshots[kind] = dict(self._seen.get(kind, {}))
+            return self._seen_snapshots[kind]
 
     def keep(self, name: str, value: str) -> None:
         """Keeps a text across restarts, as long as the database is the same. If that fails, it is not kept."""
@@ -142,7 +172,7 @@ class Ledger:
 
     def progress(self) -> dict[str, float]:
         """The share of history that is folded, by collection."""
-        return {collection: source.progress() for collection, source in self._sources.items()}
+        return {name: source.progress() for name, source in self._sources.items()}
 
     # The background.
 
@@ -150,7 +180,7 @@ class Ledger:
         """Starts the ticker, and for each source a thread that folds its history when there is some."""
         self._threads = [threading.Thread(target=self._tick_forever, name="ticker", daemon=True)]
         for source in self._sources.values():
-            name = f"history-{source.fold.collection}"
+            name = f"history-{source.fold.name}"
             self._threads.append(
                 threading.Thread(target=self._fold_history_forever, args=(source,), name=name, daemon=True)
             )
@@ -183,6 +213,8 @@ class Ledger:
                     with source.folding:
                         source.read_until = None  # all that is open, not just what seems to have changed
                         self._fold_open(source, now)
+                    with self._lock:
+                        source.expire(now)
                 except PyMongoError as error:
                     errors.append(error)
         self._forget_seen(now)
@@ -201,7 +233,7 @@ class Ledger:
             source.history_wanted.wait()
             source.history_wanted.clear()
             while source.is_planned and not source.history_folded.is_set() and not self._stop.is_set():
-                with self._reported(f"Folding the history of {source.fold.collection}"):
+                with self._reported(f"Folding the history of {source.fold.name}"):
                     self._fold_chunk(source)
                     pause = _LEAST_PAUSE
                     continue
@@ -224,7 +256,7 @@ class Ledger:
     @contextmanager
     def _folding(self, source: Source, deadline: float) -> Iterator[None]:
         if not source.folding.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise TimeoutError(f"{source.fold.collection} were still being folded")
+            raise TimeoutError(f"{source.fold.name} were still being folded")
         try:
             yield
         finally:
@@ -244,7 +276,8 @@ class Ledger:
             newest = self._librechat.newest_id(source.fold.collection)
             with self._lock:
                 if source.state is state and state.folded == state.open_from:
-                    state.open_from = self._opening(state.open_from, now, newest)
+                    state.folded = max(state.folded, source.fold.beginning(now))
+                    state.open_from = self._opening(state.folded, now, newest)
                     source.is_planned = True
                     source.history_folded.clear()
         if not source.history_folded.is_set():
@@ -269,7 +302,7 @@ class Ledger:
             match = {"_id": {"$gte": start}} | changed
             some, users = source.fold.fold_open(self._reading(match, now), state.cells, _READ_AT_ONCE)
             found |= some
-            seen |= {user: max(moment, seen.get(user, 0)) for user, moment in users.items()}
+            _merge(seen, users)
             if len(some) < _READ_AT_ONCE:
                 break
             start = max(some)
@@ -304,18 +337,19 @@ class Ledger:
         elif took > _CHUNK_SECONDS * 2:
             source.chunk = max(least, source.chunk // 2)
         if source.history_folded.is_set():
-            log.info("History of %s is folded", source.fold.collection)
+            log.info("History of %s is folded", source.fold.name)
         elif started - source.logged > _PROGRESS_LOG_SECONDS:
             source.logged = started
-            log.info("History of %s: %.0f %% folded", source.fold.collection, 100 * source.progress())
+            log.info("History of %s: %.0f %% folded", source.fold.name, 100 * source.progress())
 
     def _read_chunk(self, source: Source) -> None:
         state, fold = source.state, source.fold
         start, end = state.folded, state.open_from
         if source.first is None:
             source.first = self._librechat.id_after(fold.collection, start, end, 0) or end
-            if self._librechat.has_foreign_ids(fold.collection):
+            if fold.collection not in self._examined and self._librechat.has_foreign_ids(fold.collection):
                 log.warning("%s holds documents whose _id is not an ObjectId: they are not counted", fold.collection)
+            self._examined.add(fold.collection)
         pieces = self._pieces(source, start, end)
         end = pieces[-1]["$lt"]
         now = self._librechat.now()
@@ -356,10 +390,16 @@ class Ledger:
     # State. Each of these is called with the ledger's lock held.
 
     def _see(self, seen: Seen) -> None:
-        for user, moment in seen.items():
-            if moment > self._seen.get(user, 0):
-                self._seen[user] = self._unsaved_seen[user] = moment
-                self._seen_sorted = None
+        newer = {
+            kind: {user: moment for user, moment in users.items() if moment > self._seen.get(kind, {}).get(user, 0)}
+            for kind, users in seen.items()
+        }
+        for kind, users in newer.items():
+            if users:
+                self._seen_sorted.pop(kind, None)
+                self._seen_snapshots.pop(kind, None)
+        _merge(self._seen, newer)
+        _merge(self._unsaved_seen, newer)
 
     def _save(self, source: Source, *, always: bool = False) -> None:
         """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
@@ -371,12 +411,17 @@ class Ledger:
             state.version,
             state.folded,
             state.open_from,
-            {series: state.totals[series] for series in source.changed_totals},
+            {series: source.total(series) for series in source.changed_totals},
             {document: state.cells[document] for document in source.changed_cells},
         )
         try:
             self._state.save(
-                source.fold.collection, changed, source.dropped_cells, self._unsaved_seen, self._unsaved_labels
+                source.fold.name,
+                changed,
+                source.dropped_cells,
+                source.expired,
+                self._unsaved_seen,
+                self._unsaved_labels,
             )
         except sqlite3.Error as error:
             if not self._save_failed:
@@ -391,12 +436,16 @@ class Ledger:
         self._unsaved_labels = []
 
     def _forget_seen(self, now: datetime) -> None:
-        before = (now - SEEN_KEPT).timestamp()
+        before = (now - self._seen_kept).timestamp()
         with self._lock:
-            if not any(moment < before for moment in self._seen.values()):
+            if not any(moment < before for users in self._seen.values() for moment in users.values()):
                 return
-            self._seen = {user: moment for user, moment in self._seen.items() if moment >= before}
-            self._seen_sorted = None
+            self._seen = {
+                kind: {user: moment for user, moment in users.items() if moment >= before}
+                for kind, users in self._seen.items()
+            }
+            self._seen_sorted.clear()
+            self._seen_snapshots.clear()
             try:
                 self._state.forget_seen(before)
             except sqlite3.Error as error:
@@ -437,13 +486,20 @@ class Ledger:
                 self.guard.forget()
                 self._unsaved_labels.clear()
                 self._seen.clear()
-                self._seen_sorted = None
+                self._seen_sorted.clear()
+                self._seen_snapshots.clear()
                 self._unsaved_seen.clear()
                 for source in sources:
                     source.begin(None)
         finally:
             for source in sources:
                 source.folding.release()
+
+
+def _merge(seen: Seen, more: Seen) -> None:
+    for kind, users in more.items():
+        held = seen.setdefault(kind, {})
+        held.update((user, moment) for user, moment in users.items() if moment > held.get(user, 0))
 
 
 def _side_by_side(work: Callable[[_In], _Out], inputs: Collection[_In]) -> list[_Out]:

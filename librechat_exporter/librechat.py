@@ -1,9 +1,9 @@
 """LibreChat's database: what is asked of it, and what its answers are. What its fields mean stands in fields.py."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pymongo
@@ -15,8 +15,10 @@ from pymongo.database import Database
 from librechat_exporter import __version__
 from librechat_exporter.fields import (
     AMOUNTS,
+    BAN_COLLECTIONS,
     BILLED,
     CONVERSATION,
+    EMAIL_DOMAIN,
     FAILED,
     GRANTED,
     HAS_AMOUNTS,
@@ -24,24 +26,30 @@ from librechat_exporter.fields import (
     IS_USERS,
     LONGEST_ID,
     MAX_TOKENS,
+    MESSAGES_LISTED,
     MILLISECONDS,
     MODEL,
     PROVIDER,
     RATING,
     RATING_FIELD,
     RATINGS,
+    REASON,
     TAG,
     TOOLS,
+    UNFINISHED,
     UNKNOWN,
     USER,
     Document,
     Expression,
     amount,
     filled,
+    hour_of_creation,
     is_amount,
+    is_ban,
     is_between,
     text,
     when,
+    window,
 )
 from librechat_exporter.metric import MAX_LABEL_LENGTH
 from librechat_exporter.settings import LibreChatSettings
@@ -76,6 +84,9 @@ class ToolCall(NamedTuple):
     failed: bool
     endpoint: str
 
+
+# From after the first on until the last.
+Span = tuple[datetime, datetime]
 
 # A question's tokens, and its `created`.
 Question = tuple[float, float]
@@ -135,8 +146,8 @@ class Billed:
 
     tokens: of a prompt without those that went through its cache; of a completion all.
     cache: tokens read from and written to it; None if the transactions do not tell them apart.
-    granted: credits. skipped: transactions whose amounts are no numbers, or absurd ones; those count as 0.
-    id: of a single transaction.
+    credits: charged; granted: given. skipped: transactions whose amounts are no numbers, or absurd ones; those count
+    as 0. id: of a single transaction. hour, users: hours since 1970, and whose they are, if these were asked for.
     """
 
     kind: str
@@ -144,10 +155,36 @@ class Billed:
     context: str
     tokens: float
     cache: tuple[float, float] | None
-    usd: float
+    credits: float
     granted: float
     skipped: int
     id: ObjectId | None
+    hour: float | None
+    users: frozenset[str]
+
+    @property
+    def usd(self) -> float:
+        return self.credits / _CREDITS_PER_USD
+
+
+@dataclass(frozen=True)
+class Hourly:
+    """Documents that were created within an hour, since 1970, and that share the rest of these; hour is None if they
+    were not created in the time asked for.
+
+    id: of a single document. by_user, failed, unfinished, reason: of messages; reason is why one failed, in
+    LibreChat's word.
+    """
+
+    id: ObjectId | None
+    hour: float | None
+    count: int
+    users: frozenset[str]
+    model: Model = None
+    by_user: bool = False
+    failed: bool = False
+    unfinished: bool = False
+    reason: str | None = None
 
 
 class LibreChat:
@@ -260,7 +297,7 @@ class LibreChat:
     def messages(
         self,
         match: Document,
-        created: tuple[datetime, datetime] | None = None,
+        created: Span | None = None,
         *,
         first: int | None = None,
         conversations: bool = False,
@@ -298,7 +335,7 @@ class LibreChat:
         return [Messages(row) for row in self.aggregate("messages", match, *stages, {"$group": group})]
 
     def questions(
-        self, messages: Iterable[Messages], wanted: set[Link], created: tuple[datetime, datetime] | None = None
+        self, messages: Iterable[Messages], wanted: set[Link], created: Span | None = None
     ) -> dict[Link, Question]:
         """Users' messages by link; of several with one link, that with the most tokens. Those not found are left out.
 
@@ -312,16 +349,59 @@ class LibreChat:
             _add_questions(questions, self.messages(match, created))
         return questions
 
-    def billed(self, match: Document, *, first: int | None = None) -> list[Billed]:
+    def billed(self, match: Document, *, first: int | None = None, created: Span | None = None) -> list[Billed]:
         """The matching transactions by kind, model and context; several rows can be of the same.
 
-        first: only so many, by `_id`, each by itself.
+        first: only so many, by `_id`, each by itself. created: by the hour too, and with their users; the hour is that
+        of createdAt, if that lies after the first of these and not after the last.
         """
+        sums = {name: {"$sum": amount(f"${name}")} for name in AMOUNTS}
+        sums |= {"granted": {"$sum": GRANTED}, "skipped": {"$sum": when(HAS_AMOUNTS, 0, 1)}}
+        key = BILLED
+        if created is not None:
+            key, sums = key | {"hour": hour_of_creation(*created)}, sums | {"users": {"$addToSet": USER}}
+        return [_billed(row) for row in self._grouped("transactions", match, key, sums, first)]
+
+    def messages_by_hour(
+        self, match: Document, created: Span, *, first: int | None = None, with_users: bool
+    ) -> list[Hourly]:
+        """The matching messages by the hour of createdAt. created, first: as in billed."""
+        key = {
+            "by_user": IS_USERS,
+            "failed": FAILED,
+            "model": MODEL,
+            "unfinished": UNFINISHED,
+            "reason": when(FAILED, REASON, None),
+            "hour": hour_of_creation(*created),
+        }
+        sums: Document = {"count": {"$sum": 1}}
+        if with_users:
+            sums["users"] = {"$addToSet": USER}
+        return [
+            _hourly(
+                row,
+                model=model_of(row["_id"]["model"]),
+                by_user=row["_id"]["by_user"],
+                failed=row["_id"]["failed"],
+                unfinished=row["_id"]["unfinished"],
+                reason=row["_id"].get("reason"),
+            )
+            for row in self._grouped("messages", match, key, sums, first)
+        ]
+
+    def count_by_hour(
+        self, collection: str, match: Document, created: Span, *, first: int | None = None
+    ) -> list[Hourly]:
+        """The matching documents by the hour of createdAt. created, first: as in billed."""
+        rows = self._grouped(collection, match, {"hour": hour_of_creation(*created)}, {"count": {"$sum": 1}}, first)
+        return [_hourly(row) for row in rows]
+
+    def _grouped(
+        self, collection: str, match: Document, shared: Document, sums: Document, first: int | None
+    ) -> list[Document]:
         stages: list[Document] = [] if first is None else [{"$sort": {"_id": 1}}, {"$limit": first}]
-        group: Document = {"_id": BILLED if first is None else {"id": "$_id"} | BILLED}
-        group |= {name: {"$sum": amount(f"${name}")} for name in AMOUNTS}
-        group |= {"granted": {"$sum": GRANTED}, "skipped": {"$sum": when(HAS_AMOUNTS, 0, 1)}}
-        return [_billed(row) for row in self.aggregate("transactions", match, *stages, {"$group": group})]
+        key = shared if first is None else {"id": "$_id"} | shared
+        return self.aggregate(collection, match, *stages, {"$group": {"_id": key} | sums})
 
     def count(self, collection: str, match: Document) -> int:
         rows = self.aggregate(collection, match, {"$count": "count"})
@@ -342,13 +422,36 @@ class LibreChat:
                 raise
             return None
 
-    def count_by(self, collection: str, *fields: Expression) -> dict[tuple[str, ...], float]:
+    def count_by(
+        self, collection: str, *fields: Expression, match: Document | None = None
+    ) -> dict[tuple[str, ...], float]:
         """How many documents there are of each combination of texts; "unknown" stands for none."""
         found: dict[tuple[str, ...], float] = defaultdict(float)
         key = {str(number): field for number, field in enumerate(fields)}
-        for row in self.aggregate(collection, {}, {"$group": {"_id": key, "count": {"$sum": 1}}}):
-            found[tuple((value or UNKNOWN)[:MAX_LABEL_LENGTH] for value in row["_id"].values())] += row["count"]
+        for row in self.aggregate(collection, match or {}, {"$group": {"_id": key, "count": {"$sum": 1}}}):
+            found[_labels(row["_id"], len(fields))] += row["count"]
         return found
+
+    def labels(
+        self, collection: str, match: Document, fields: Sequence[Expression], first: int
+    ) -> dict[ObjectId, tuple[str, ...]]:
+        """The texts of each of the first matching documents by `_id`; "unknown" stands for none."""
+        shown = {"_id": 1} | {str(number): field for number, field in enumerate(fields)}
+        rows = self.aggregate(collection, match, {"$sort": {"_id": 1}}, {"$limit": first}, {"$project": shown})
+        return {row["_id"]: _labels(row, len(fields)) for row in rows}
+
+    def conversation_lengths(self, length: timedelta) -> dict[int, int]:
+        """How many conversations of the window that ends now list so many messages; those that list none are out."""
+        match = window(self.now(), length)
+        rows = self.aggregate("conversations", match, {"$group": {"_id": MESSAGES_LISTED, "count": {"$sum": 1}}})
+        return {row["_id"]: row["count"] for row in rows if row["_id"]}
+
+    def bans(self) -> int | None:
+        """How many users and addresses are banned now; None where bans are not kept, or are kept for all tenants."""
+        kept = [collection for collection in BAN_COLLECTIONS if collection in self.collections()]
+        if not kept or self.tenant is not None:
+            return None
+        return sum(self.count(collection, is_ban(self.now())) for collection in kept)
 
     def balances(self) -> list[tuple[float, float]]:
         """Each user's credits and refill, which is 0 if there is none. Of several balances the oldest is the user's.
@@ -399,6 +502,11 @@ class LibreChat:
         rows = self.aggregate("users", match, {"$project": {"_id": 0, "createdAt": 1, "provider": PROVIDER}})
         return [(row["createdAt"], (row["provider"] or UNKNOWN)[:MAX_LABEL_LENGTH]) for row in rows]
 
+    def domains_of_users(self) -> dict[str, str]:
+        """The domain of each user's e-mail address, by the user's id."""
+        rows = self.aggregate("users", {}, {"$project": {"domain": EMAIL_DOMAIN}})
+        return {str(row["_id"]): (row["domain"] or UNKNOWN)[:MAX_LABEL_LENGTH] for row in rows}
+
     def agent_names(self, models: Iterable[Model]) -> dict[Model, str]:
         """The name that the document of each agent among these has now."""
         agents = [model[0] for model in set(models) if isinstance(model, tuple)]
@@ -420,6 +528,10 @@ class LibreChat:
         return labels
 
 
+def _labels(texts: Document, count: int) -> tuple[str, ...]:
+    return tuple((texts.get(str(number)) or UNKNOWN)[:MAX_LABEL_LENGTH] for number in range(count))
+
+
 def _number(value: Any) -> float:
     return float(str(value)) if isinstance(value, Decimal128) else float(value)
 
@@ -434,11 +546,21 @@ def _billed(row: Document) -> Billed:
         context=context,
         tokens=fresh if key["structured"] else raw,
         cache=(read, written) if key["structured"] else None,
-        usd=value / _CREDITS_PER_USD,
+        credits=value,
         granted=_number(row["granted"]),
         skipped=row["skipped"] if key["kind"] else 0,
         id=key.get("id"),
+        hour=key.get("hour"),
+        users=_users(row),
     )
+
+
+def _hourly(row: Document, **what: Any) -> Hourly:
+    return Hourly(row["_id"].get("id"), row["_id"]["hour"], row["count"], _users(row), **what)
+
+
+def _users(row: Document) -> frozenset[str]:
+    return frozenset(str(user) for user in row.get("users", ()) if user)
 
 
 def _add_questions(questions: dict[Link, Question], messages: Iterable[Messages]) -> None:

@@ -21,6 +21,7 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 OTHER = "other"
 SUM = "sum"
+WINDOW = "window"
 MAX_LABEL_LENGTH = 200
 _DISTINCT_DROPPED_REMEMBERED = 100_000
 
@@ -33,7 +34,7 @@ class Metric:
     database holds now) or `self` (the exporter about itself). groups are the toggles that must all be on.
 
     A histogram's values have one more label value than labels: the upper bound of a bucket, for the number of
-    observations in that bucket alone, or SUM.
+    observations in that bucket alone, or SUM. In the ledger, a metric whose last label is WINDOW has the hour there.
     """
 
     name: str
@@ -107,10 +108,13 @@ class LabelGuard:
 
     def series(self, metric: Metric, values: LabelValues) -> Series:
         """The series that these values are counted under. Equal ones are one object: thousands of cells hold them."""
-        named, bound = (values[:-1], values[-1:]) if metric.type == "histogram" else (values, ())
-        labels = tuple(self.admit(label, value) for label, value in zip(metric.labels, named, strict=True))
+        in_windows = metric.labels[-1:] == (WINDOW,)
+        named, bound = (values[:-1], values[-1:]) if in_windows or metric.type == "histogram" else (values, ())
+        guarded = metric.labels[:-1] if in_windows else metric.labels
+        labels = tuple(self.admit(label, value) for label, value in zip(guarded, named, strict=True))
         series = (metric.name, labels + bound)
-        return self._series.setdefault(series, series)
+        # There is no end to hours.
+        return series if in_windows else self._series.setdefault(series, series)
 
     def dropped(self) -> dict[LabelValues, float]:
         """Distinct values seen since the start that count under `other`, by label."""

@@ -1,6 +1,8 @@
 """Every setting: an environment variable or a line of `.env`, typed, validated and documented in this one place."""
 
 import logging
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
@@ -14,11 +16,16 @@ from pymongo.uri_parser import parse_uri
 READ_PREFERENCES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
 USER_IDS = ("raw", "hash", "none")
 MIN_SALT = 16
+LONGEST_WINDOW = timedelta(days=366)
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 class SettingsError(Exception):
     """Some settings are wrong. Its text has a line for each, which names it and says what would be right."""
+
+
+def _length(window: str) -> timedelta:
+    return timedelta(**{"hours" if window.endswith("h") else "days": int(window[:-1])})
 
 
 def _toggle(text: str) -> Any:
@@ -185,11 +192,43 @@ class Settings(LibreChatSettings):
     enable_balance_metrics: bool = _toggle("what users have left to spend")
     enable_feature_metrics: bool = _toggle("memories, shared links, agents and the like, and stored documents")
     enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
+    enable_usage_window_metrics: bool = _toggle("usage in the windows of USAGE_WINDOWS")
+    usage_windows: str = Field(
+        default="1d,7d,30d",
+        description="The windows of `librechat_window_…`, in hours (`h`) or days (`d`); the longest is how long their "
+        "hours are kept",
+    )
+    external_model_regex: str | None = Field(
+        default=None,
+        description="A regular expression of models that others run, such as `gpt|claude|gemini`; case does not count. "
+        "Models get the class `external` or `local`; unset, `unclassified`",
+    )
     domain_metrics: bool = Field(
         default=False, description="Serve users by the domain of their e-mail address; a domain can tell of a person"
     )
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
+
+    @field_validator("usage_windows")
+    @classmethod
+    def _check_usage_windows(cls, value: str) -> str:
+        windows = [one.strip() for one in value.split(",")]
+        for one in windows:
+            if not re.fullmatch(r"[1-9]\d{0,4}[hd]", one, re.ASCII) or _length(one) > LONGEST_WINDOW:
+                raise ValueError(
+                    "must be hours or days with commas between them, such as 12h,7d,30d, none longer than "
+                    f"{LONGEST_WINDOW.days}d"
+                )
+        return ",".join(dict.fromkeys(windows))
+
+    @field_validator("external_model_regex")
+    @classmethod
+    def _check_external_model_regex(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return value
 
     @field_validator("librechat_url")
     @classmethod
@@ -206,6 +245,16 @@ class Settings(LibreChatSettings):
         if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
             raise ValueError("must be an address and a port, such as 0.0.0.0:8000 or [::]:8000")
         return value
+
+    @property
+    def windows(self) -> dict[str, timedelta]:
+        """The lengths of USAGE_WINDOWS."""
+        return {one: _length(one) for one in self.usage_windows.split(",")}
+
+    @property
+    def external_models(self) -> re.Pattern[str] | None:
+        """EXTERNAL_MODEL_REGEX, to be searched in a model's name."""
+        return re.compile(self.external_model_regex, re.IGNORECASE) if self.external_model_regex else None
 
     @property
     def bind_address(self) -> tuple[str, int]:

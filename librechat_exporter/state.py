@@ -15,6 +15,9 @@ from librechat_exporter.metric import Series
 
 log = logging.getLogger(__name__)
 
+# When each user was last seen, as a Unix time, by kind of what the user was seen with.
+Seen = dict[str, dict[str, float]]
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS binding (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY, version INTEGER, folded TEXT, open_from TEXT) WITHOUT ROWID;
@@ -22,10 +25,13 @@ CREATE TABLE IF NOT EXISTS series (
     source TEXT, metric TEXT, labels TEXT, value NUMERIC, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (user TEXT PRIMARY KEY, time REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS last_seen (kind TEXT, user TEXT, time REAL, PRIMARY KEY (kind, user)) WITHOUT ROWID;
+INSERT OR IGNORE INTO last_seen SELECT 'messages', user, time FROM seen;
+DROP TABLE seen;
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
 """
-_TABLES = ("binding", "source", "series", "open", "seen", "kept", "label")
+_TABLES = ("binding", "source", "series", "open", "last_seen", "kept", "label")
 
 
 class StateInUseError(Exception):
@@ -139,9 +145,12 @@ class State:
     def labels(self) -> list[tuple[str, str]]:
         return list(self._connection.execute("SELECT name, value FROM label"))
 
-    def seen(self) -> dict[str, float]:
-        """Each user's newest message, as a Unix time."""
-        return dict(self._connection.execute("SELECT user, time FROM seen"))
+    def seen(self) -> Seen:
+        """When each user was last seen, by kind."""
+        seen: Seen = {}
+        for kind, user, time in self._connection.execute("SELECT kind, user, time FROM last_seen"):
+            seen.setdefault(kind, {})[user] = time
+        return seen
 
     def source(self, name: str) -> SourceState | None:
         rows = self._connection.execute("SELECT version, folded, open_from FROM source WHERE name = ?", (name,))
@@ -162,10 +171,14 @@ class State:
         name: str,
         changed: SourceState,
         dropped: Iterable[ObjectId],
-        seen: dict[str, float],
+        expired: Iterable[Series],
+        seen: Seen,
         labels: Iterable[tuple[str, str]],
     ) -> None:
-        """Writes the changed series and cells of a source, and what came with them, in one transaction."""
+        """Writes the changed series and cells of a source, and what came with them, in one transaction.
+
+        dropped: documents whose cells are no longer needed; expired: series that are not.
+        """
         with self._connection as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?)",
@@ -182,7 +195,14 @@ class State:
             connection.executemany(
                 "DELETE FROM open WHERE source = ? AND id = ?", [(name, str(document)) for document in dropped]
             )
-            connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", seen.items())
+            connection.executemany(
+                "DELETE FROM series WHERE source = ? AND metric = ? AND labels = ?",
+                [(name, metric, json.dumps(values)) for metric, values in expired],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)",
+                [(kind, user, time) for kind, users in seen.items() for user, time in users.items()],
+            )
             connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
 
     def bind(self, binding: dict[str, str | None]) -> None:
@@ -200,10 +220,12 @@ class State:
 
     def forget_seen(self, before: float) -> None:
         with self._connection as connection:
-            connection.execute("DELETE FROM seen WHERE time < ?", (before,))
+            connection.execute("DELETE FROM last_seen WHERE time < ?", (before,))
 
-    def forget_source(self, name: str) -> None:
+    def forget_source(self, name: str, kinds: Iterable[str]) -> None:
+        """Forgets a source, and the users seen that are of its kinds."""
         with self._connection as connection:
+            connection.executemany("DELETE FROM last_seen WHERE kind = ?", [(kind,) for kind in kinds])
             connection.execute("DELETE FROM source WHERE name = ?", (name,))
             connection.execute("DELETE FROM series WHERE source = ?", (name,))
             connection.execute("DELETE FROM open WHERE source = ?", (name,))

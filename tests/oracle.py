@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +14,8 @@ Labels = tuple[tuple[str, str], ...]
 Values = dict[tuple[str, Labels], float]
 
 FIVE_MINUTES = timedelta(minutes=5)
+WINDOWS = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+CHAT = ("message", "incomplete", "abort", "subagent")
 
 
 def is_users(message: Document) -> bool:
@@ -118,10 +120,36 @@ def amount(value: Any) -> float | None:
     return value
 
 
+def domain_of(document: Document) -> str:
+    email = document.get("email")
+    domain = email.rpartition("@")[2] if isinstance(email, str) and "@" in email else None
+    return text(domain and domain.lower()) or "unknown"
+
+
+def reason(message: Document) -> str:
+    """Why LibreChat rejected a request, in its own words."""
+    known = ("token_balance", "illegal_model_request", "refusal")
+    content = message.get("content")
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    errors = [part.get("error") for part in parts if part.get("type") == "error"]
+    for said in (message.get("text"), *errors[:1]):
+        if isinstance(said, str) and '"type":"' in said and len(said.encode()) <= 65_536:
+            found = said.split('"type":"')[1].split('"')[0]
+            return found if found in known else "other"
+    return "other"
+
+
 class Oracle:
     """All metrics of the core set, of these documents at this moment. Documents with a foreign `_id` do not count."""
 
-    def __init__(self, collections: Mapping[str, Iterable[Document]], now: datetime, timezone: str = "UTC") -> None:
+    def __init__(
+        self,
+        collections: Mapping[str, Iterable[Document]],
+        now: datetime,
+        timezone: str = "UTC",
+        windows: Mapping[str, timedelta] = WINDOWS,
+        external: str = "",
+    ) -> None:
         self.values: Values = defaultdict(float)
         self.now = now
         self.messages = list(collections.get("messages", ()))
@@ -135,13 +163,19 @@ class Oracle:
             ("librechat_registered_users_total", "users"),
         ):
             self.values[name, ()] = len(self._counted(collections.get(collection, ())))
+        for event in self._counted(collections.get("auditlogs", ())):
+            labels = {label: text(event.get(label)) or "unknown" for label in ("category", "outcome")}
+            self._add("librechat_audit_events_total", 1, **labels)
         self._happened()
         self._tool_rates()
         self._recent()
         self._unique_users()
         self._ratings()
         self._billed(self._counted(collections.get("transactions", ())))
-        self._state({name: list(documents) for name, documents in collections.items()})
+        there = {name: list(documents) for name, documents in collections.items()}
+        self._state(there)
+        self._things_of_windows(there, windows)
+        self._windows(there, windows, external)
 
     @staticmethod
     def _counted(documents: Iterable[Document]) -> list[Document]:
@@ -363,9 +397,7 @@ class Oracle:
         for one in there.get("users", ()):
             labels = {name: text(one.get(name)) or "unknown" for name in ("provider", "role")}
             self._add("librechat_users", 1, **labels)
-            email = one.get("email")
-            domain = email.rpartition("@")[2] if isinstance(email, str) and "@" in email else None
-            self._add("librechat_users_by_domain", 1, domain=text(domain and domain.lower()) or "unknown")
+            self._add("librechat_users_by_domain", 1, domain=domain_of(one))
         for file in there.get("files", ()):
             mime = (text(file.get("type")) or "unknown").split("/")[0] or "unknown"
             labels = {"source": text(file.get("source")) or "unknown", "type": mime}
@@ -387,3 +419,116 @@ class Oracle:
             state = "exhausted" if left <= 0 else "low" if left < refill / 10 else "ok"
             self._add("librechat_balance_users", 1, state=state)
             self._add("librechat_balance_credits", left)
+
+    def _things_of_windows(self, there: Mapping[str, list[Document]], windows: Mapping[str, timedelta]) -> None:
+        for window, length in windows.items():
+            if "agentapikeys" in there:
+                used = [one for one in there["agentapikeys"] if self._is_in(one, length, "lastUsedAt")]
+                self._add("librechat_window_agent_api_keys_used", len(used), window=window)
+            for run in there.get("scheduleruns", ()):
+                if self._is_in(run, length):
+                    status = text(run.get("status")) or "unknown"
+                    self._add("librechat_window_schedule_runs", 1, status=status, window=window)
+        self._bans_and_conversations(there)
+
+    def _bans_and_conversations(self, there: Mapping[str, list[Document]]) -> None:
+        if "bans" in there or "logs" in there:
+            bans = [*there.get("bans", ()), *there.get("logs", ())]
+            in_force = [ban for ban in bans if isinstance(ban.get("key"), str) and ban["key"].startswith("BANS:")]
+            ended = [one for one in in_force if isinstance(one.get("expiresAt"), datetime)]
+            over = [one for one in ended if one["expiresAt"] <= self.now]
+            self._add("librechat_bans", len(in_force) - len(over))
+        if "conversations" in there:
+            name = "librechat_conversation_messages"
+            for bound in (2, 4, 6, 10, 20, 50, 100, 200, math.inf):
+                self._add(f"{name}_bucket", 0, le="+Inf" if bound == math.inf else str(float(bound)))
+            self._add(f"{name}_count", 0)
+            self._add(f"{name}_sum", 0)
+            for conversation in there["conversations"]:
+                listed = conversation.get("messages")
+                recent = created_within(conversation, self.now - timedelta(days=30), self.now)
+                if recent and isinstance(listed, list) and listed:
+                    self._add(f"{name}_count", 1)
+                    self._add(f"{name}_sum", len(listed))
+                    for bound in (2, 4, 6, 10, 20, 50, 100, 200, math.inf):
+                        le = "+Inf" if bound == math.inf else str(float(bound))
+                        self._add(f"{name}_bucket", len(listed) <= bound, le=le)
+
+    def _is_in(self, document: Document, length: timedelta, field: str = "createdAt") -> bool:
+        """Whether it is of the window, which begins with a whole hour."""
+        start = (self.now - length).replace(minute=0, second=0, microsecond=0)
+        return created_within(document, start - timedelta(milliseconds=1), self.now, field)
+
+    def _windows(self, there: Mapping[str, list[Document]], windows: Mapping[str, timedelta], external: str) -> None:
+        longest = max(windows.values())
+        for window, length in windows.items():
+
+            def recent(name: str, length: timedelta = length) -> list[Document]:
+                """What was inserted long before does not count, whatever its createdAt says."""
+                oldest = self.now - longest - timedelta(hours=2)
+                return [
+                    one
+                    for one in self._counted(there.get(name, ()))
+                    if self._is_in(one, length) and one["_id"].generation_time >= oldest.replace(microsecond=0)
+                ]
+
+            def class_of(name: str) -> str:
+                if not external:
+                    return "unclassified"
+                return "external" if external.lower() in name.lower() else "local"
+
+            self._add("librechat_window_new_users", len(recent("users")), window=window)
+            domains = {str(one["_id"]): domain_of(one) for one in there.get("users", ())}
+            for one in {user(message) for message in recent("messages")} - {None}:
+                domain = domains.get(str(one), "unknown")
+                self._add("librechat_active_users_by_domain", 1, domain=domain, window=window)
+            for message in recent("messages"):
+                labels = {"model": model(message, self.agents), "window": window}
+                labels["class"] = class_of(labels["model"])
+                if failed(message):
+                    self._add("librechat_window_rejected_requests", 1, reason=reason(message), window=window)
+                elif not is_users(message):
+                    stopped = message.get("unfinished") is True or message.get("finish_reason") == "incomplete"
+                    self._add("librechat_window_answers_per_model", 1, **labels)
+                    self._add("librechat_window_unfinished_answers_per_model", stopped, **labels)
+            self._window_of_transactions(recent("transactions"), window, class_of)
+
+    def _add_if(self, name: str, amount: float, **labels: str) -> None:
+        if amount:
+            self._add(name, amount, **labels)
+
+    def _window_of_transactions(
+        self, transactions: list[Document], window: str, class_of: Callable[[str], str]
+    ) -> None:
+        users: dict[str, set[str]] = {"local": set(), "external": set(), "unclassified": set()}
+        for one in transactions:
+            if not isinstance(one.get("tokenType"), str) or one["tokenType"] not in ("prompt", "completion"):
+                continue
+            is_prompt = one["tokenType"] == "prompt"
+            context = text(one.get("context")) or "unknown"
+            labels = {"model": text(one.get("model")) or "unknown", "window": window}
+            labels |= {"class": class_of(labels["model"])}
+            kind = "input" if is_prompt else "output"
+            parts = [amount(one.get(name)) for name in ("inputTokens", "readTokens", "writeTokens")]
+            tokens = abs(amount(one.get("rawAmount")) or 0)
+            if is_prompt and parts != [None, None, None]:
+                tokens = sum(abs(part or 0) for part in parts)
+            if context in CHAT:
+                self._add_if("librechat_window_tokens_per_model", tokens, type=kind, **labels)
+                for name, part in zip(("read", "write"), parts[1:], strict=True):
+                    cached = is_prompt and abs(part or 0)
+                    self._add_if("librechat_window_cache_tokens_per_model", cached, type=name, **labels)
+                users[labels["class"]] |= {str(user(one))} - {"None"}
+            else:
+                self._add_if(
+                    "librechat_window_background_tokens_per_model", tokens, type=kind, context=context, **labels
+                )
+            charged = abs(amount(one.get("tokenValue")) or 0)
+            self._add_if("librechat_window_credits_per_model", charged, type=kind, context=context, **labels)
+        self._add("librechat_window_unique_users", len(set().union(*users.values())), window=window)
+        if class_of("") != "unclassified":
+            name = "librechat_window_users_by_model_class"
+            local, external = users["local"], users["external"]
+            self._add(name, len(local - external), usage="local_only", window=window)
+            self._add(name, len(external - local), usage="external_only", window=window)
+            self._add(name, len(local & external), usage="both", window=window)

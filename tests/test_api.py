@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from pymongo.database import Database
@@ -44,14 +45,14 @@ def librechat() -> Iterator[Callable[[int, float], str]]:
 
 
 def test_up_and_down(
-    database: Database[Document], exporter: MakeExporter, librechat: Callable[[int, float], str]
+    database: Database[Document], exporter: MakeExporter, librechat: Callable[[int, float], str], tmp_path: Path
 ) -> None:
     database["messages"].insert_one({})
     values = exporter(librechat_url=librechat(200, 0)).scrape()
     assert values[UP] == 1
     assert 0 < values[SECONDS] < 1
-    for url in (librechat(503, 0), f"http://127.0.0.1:{free_port()}"):
-        values = exporter(librechat_url=url, state_path=":memory:").scrape()
+    for number, url in enumerate((librechat(503, 0), f"http://127.0.0.1:{free_port()}")):
+        values = exporter(librechat_url=url, state_path=str(tmp_path / f"{number}.sqlite")).scrape()
         assert values[UP] == 0
         assert SECONDS not in values
 

@@ -26,13 +26,13 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from librechat_exporter.collectors import cost, documents
-from librechat_exporter.collectors.messages_fold import MessagesFold
+from librechat_exporter.collectors.messages_fold import SEEN, MessagesFold
 from librechat_exporter.fold import Reading
 from librechat_exporter.ledger import SEEN_KEPT
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Samples
 from librechat_exporter.settings import Settings
-from librechat_exporter.state import State, StateInUseError
+from librechat_exporter.state import Seen, State, StateInUseError
 from tests import weird
 from tests.conftest import Document, Exporter, MakeExporter
 from tests.oracle import Oracle, Values
@@ -88,14 +88,15 @@ def test_folds_of_disjoint_ranges_add_up(
     guard = LabelGuard(1000)
     cut = data.draw(weird.object_ids())
 
-    def fold(match: Document) -> tuple[Samples, dict[str, float]]:
+    def fold(match: Document) -> tuple[Samples, Seen]:
         return MESSAGES_FOLD.fold_history(Reading(librechat, match, NOW, guard))
 
     whole, seen = fold({"_id": {"$gte": ObjectId("0" * 24)}})
     below, seen_below = fold({"_id": {"$gte": ObjectId("0" * 24), "$lt": cut}})
     above, seen_above = fold({"_id": {"$gte": cut}})
     assert {s: below.get(s, 0) + above.get(s, 0) for s in below | above} == pytest.approx(dict(whole))
-    assert {u: max(seen_below.get(u, 0), seen_above.get(u, 0)) for u in seen_below | seen_above} == seen
+    parts = [part[SEEN] for part in (seen_below, seen_above)]
+    assert {u: max(part.get(u, 0) for part in parts) for u in parts[0] | parts[1]} == seen[SEEN]
     everything = {"_id": {"$gte": ObjectId("0" * 24)}}
     cells, seen_open = MESSAGES_FOLD.fold_open(Reading(librechat, everything, NOW, guard), {}, 1000)
     each: dict[Any, float] = {}
@@ -408,13 +409,13 @@ def test_users_last_seen_long_ago_are_forgotten(
     database["messages"].insert_many([message(NOW, 1), message(NOW - timedelta(days=20), 2, user="u2")])
     one = exporter(NOW)
     one.scrape()
-    assert one.daemon.ledger.users_seen(NOW - SEEN_KEPT) == 2
+    assert one.daemon.ledger.count_seen(SEEN, NOW - SEEN_KEPT) == 2
     later = NOW + timedelta(days=20)
     one.daemon.librechat.now = lambda: later  # type: ignore[method-assign]
     one.daemon.ledger.tick()
     one.close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
-        assert connection.execute("SELECT user FROM seen").fetchall() == [("u1",)]
+        assert connection.execute("SELECT kind, user FROM last_seen").fetchall() == [(SEEN, "u1")]
 
 
 def test_documents_with_a_foreign_id_are_named_in_one_warning(

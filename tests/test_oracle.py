@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,20 @@ from tests.oracle import Oracle, Values
 
 COLLECTIONS = (
     *("messages", "conversations", "files", "users", "agents", "transactions"),
-    *("balances", "sessions", "memoryentries", "sharedlinks"),
+    *(
+        "balances",
+        "sessions",
+        "memoryentries",
+        "sharedlinks",
+        "agentapikeys",
+        "scheduleruns",
+        "auditlogs",
+        "bans",
+        "logs",
+    ),
 )
+OTHERS = COLLECTIONS[6:]
+WINDOWS = {"3h": timedelta(hours=3), "2d": timedelta(days=2), "40d": timedelta(days=40)}
 
 
 def of_documents(values: Values) -> Values:
@@ -33,8 +46,8 @@ def stored(database: Database[Document]) -> dict[str, list[Document]]:
     return {name: list(database[name].find()) for name in COLLECTIONS}
 
 
-def expected(documents: Mapping[str, Any], timezone: str = "UTC") -> Values:
-    return {("librechat_up", ()): 1.0, **Oracle(documents, weird.NOW, timezone).values}
+def expected(documents: Mapping[str, Any], timezone: str, external: str) -> Values:
+    return {("librechat_up", ()): 1.0, **Oracle(documents, weird.NOW, timezone, WINDOWS, external).values}
 
 
 @settings(
@@ -45,6 +58,7 @@ def expected(documents: Mapping[str, Any], timezone: str = "UTC") -> Values:
     st.lists(weird.others(), max_size=5, unique_by=lambda one: one["_id"]),
     st.lists(weird.transactions(weird.moments(), weird.object_ids()), max_size=6, unique_by=lambda one: one["_id"]),
     st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland", "America/St_Johns"]),
+    st.booleans(),
 )
 def test_all_metrics_of_documents_of_any_shape(
     database: Database[Document],
@@ -54,6 +68,7 @@ def test_all_metrics_of_documents_of_any_shape(
     others: list[Document],
     transactions: list[Document],
     timezone: str,
+    external: bool,
 ) -> None:
     documents = {
         "messages": messages,
@@ -62,7 +77,7 @@ def test_all_metrics_of_documents_of_any_shape(
         "users": others,
         "agents": weird.AGENTS,
         "transactions": transactions,
-    } | dict.fromkeys(COLLECTIONS[-4:], others)
+    } | dict.fromkeys(OTHERS, others)
     for name, collection in documents.items():
         database[name].delete_many({})
         if name not in database.list_collection_names():
@@ -74,8 +89,10 @@ def test_all_metrics_of_documents_of_any_shape(
         state_path=str(tmp_path / f"{time.monotonic_ns()}.sqlite"),
         metrics_timezone=timezone,
         domain_metrics=True,
+        usage_windows=",".join(WINDOWS),
+        external_model_regex="CLAUDE" if external else None,
     )
     values = one.scrape()
     one.close()
-    wanted = expected({name: list(database[name].find()) for name in documents}, timezone)
+    wanted = expected({name: list(database[name].find()) for name in documents}, timezone, external * "claude")
     assert of_documents(values) == pytest.approx(wanted)

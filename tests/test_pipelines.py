@@ -31,8 +31,12 @@ OPERATORS = {
         "$map",
         "$filter",
         "$regexMatch",
+        "$regex",
+        "$mod",
+        "$divide",
+        "$size",
     ),
-    *("$sum", "$push", "$first"),
+    *("$sum", "$push", "$first", "$addToSet"),
     *("$$part",),  # the variable of $map and $filter
     *("$toLower", "$indexOfBytes", "$arrayElemAt", "$split"),
 }
@@ -125,7 +129,10 @@ def check_read_only(commands: list[Document]) -> None:
 
 
 # What is read as a whole: in the background, as rarely as it is slow.
-IN_THE_BACKGROUND = {"balances", "files", "users", "sessions", "memoryentries", "agents"}
+IN_THE_BACKGROUND = {
+    *("balances", "files", "users", "sessions", "memoryentries", "agents"),
+    *("agentapikeys", "scheduleruns", "bans", "logs"),
+}
 
 
 def reads_all(query: Document, database: Database[Document]) -> bool:

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pymongo.database import Database
@@ -24,14 +24,14 @@ AGE = ("librechat_exporter_data_age_seconds", (("collector", "ratings"),))
 def test_after_a_restart_old_ratings_serve_and_tell_their_age(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = datetime.now(UTC)
+    now = datetime.now(UTC) - timedelta(days=2)
     feedback = {"rating": "thumbsUp", "tag": "inaccurate"}
     database["messages"].insert_one({"model": "gpt-4o", "createdAt": now, "updatedAt": now, "feedback": feedback})
     read = ratings.read
 
-    def slow(librechat: LibreChat) -> list[Document]:
+    def slow(librechat: LibreChat, created: Document) -> list[Document]:
         time.sleep(0.1)
-        return read(librechat)
+        return read(librechat, created)
 
     monkeypatch.setattr(ratings, "read", slow)
     one = exporter()
@@ -65,9 +65,9 @@ def test_the_index_that_is_printed(
     assert "There is such an index already." in again
     read = ratings.read
 
-    def slowly(librechat: LibreChat) -> list[Document]:
+    def slowly(librechat: LibreChat, created: Document) -> list[Document]:
         time.sleep(2 * refreshed.AT_ONCE_SECONDS)
-        return read(librechat)
+        return read(librechat, created)
 
     monkeypatch.setattr(ratings, "read", slowly)
     exact = exporter()

@@ -43,6 +43,7 @@ def test_defaults() -> None:
         "balance",
         "feature",
         "cost",
+        "usage_window",
     }
 
 

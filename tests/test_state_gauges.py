@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pymongo
 import pytest
@@ -16,7 +17,9 @@ from tools.mongod import Mongod
 AGE = "librechat_exporter_data_age_seconds"
 
 
-def test_collections_that_are_not_there_yield_no_metric(database: Database[Document], exporter: MakeExporter) -> None:
+def test_collections_that_are_not_there_yield_no_metric(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
     database["messages"].insert_one({})
     one = exporter()
     values = one.scrape()
@@ -25,7 +28,7 @@ def test_collections_that_are_not_there_yield_no_metric(database: Database[Docum
         assert f"librechat_{absent}" not in names
     assert values["librechat_exporter_collector_success", (("collector", "balances"),)] == 1
     database["balances"].insert_one({"user": "u", "tokenCredits": 5})
-    two = exporter(state_path=":memory:")
+    two = exporter(state_path=str(tmp_path / "another.sqlite"))
     assert two.scrape()["librechat_balance_users", (("state", "ok"),)] == 1
 
 
@@ -67,12 +70,49 @@ def test_agents_of_one_category_beyond_the_guard_add_up(database: Database[Docum
     assert values["librechat_exporter_label_values_dropped_total", (("label", "category"),)] == 3
 
 
-def test_domains_are_told_only_if_asked_for(database: Database[Document], exporter: MakeExporter) -> None:
+def test_made_up_tools_and_models_end_under_other(database: Database[Document], exporter: MakeExporter) -> None:
+    """Every label is bounded, in counters, histograms, windows and gauges alike, and nothing is lost from the sums."""
+    now = datetime.now(UTC)
+    for number in range(6):
+        call = {"name": f"tool{number}_mcp_server{number}", "output": "Error processing tool"}
+        message = {"isCreatedByUser": False, "model": f"model{number}", "tokenCount": 7, "createdAt": now}
+        message |= {"feedback": {"rating": "thumbsUp", "tag": f"tag{number}"}, "endpoint": f"endpoint{number}"}
+        database["messages"].insert_one(message | {"content": [{"type": "tool_call", "tool_call": call}]})
+        charged = {"tokenType": "prompt", "rawAmount": -5, "tokenValue": -5, "createdAt": now}
+        database["transactions"].insert_one(charged | {"model": f"billed{number}", "context": f"context{number}"})
+    values = exporter(max_label_values=2, usage_windows="1d").scrape()
+    for name, label, total in (
+        ("librechat_messages_per_model_total", "model", 6),
+        ("librechat_answer_tokens_count", "model", 6),
+        ("librechat_thumbs_up_per_model", "model", 6),
+        ("librechat_model_tag_thumbs_up", "tag", 6),
+        ("librechat_window_answers_per_model", "model", 6),
+        ("librechat_messages_per_model_5m", "model", 6),
+        ("librechat_tool_calls_per_tool", "tool_name", 6),
+        ("librechat_tool_call_errors_per_tool_total", "tool_name", 6),
+        ("librechat_tool_calls_per_endpoint", "api_endpoint", 6),
+        ("librechat_mcp_tool_calls_per_server", "server", 6),
+        ("librechat_llm_tokens_total", "model", 30),
+        ("librechat_window_background_tokens_per_model", "context", 30),
+    ):
+        found = {labels: value for (one, labels), value in values.items() if one == name}
+        assert sum(found.values()) == total, name
+        named = {dict(labels)[label] for labels in found}
+        assert "other" in named, name
+        assert len(named) <= 3, name
+    dropped = {labels[0][1]: v for (name, labels), v in values.items() if name.endswith("label_values_dropped_total")}
+    assert dropped.items() >= {"tool_name": 4, "server": 4, "api_endpoint": 4, "tag": 4, "context": 4}.items()
+    assert dropped["model"] == 10, "six models of answers and six that were billed share the label"
+
+
+def test_domains_are_told_only_if_asked_for(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
     database["messages"].insert_one({})
     database["users"].insert_one({"email": "ann@example.org"})
     series = ("librechat_users_by_domain", (("domain", "example.org"),))
     assert series not in exporter().scrape()
-    values = exporter(domain_metrics=True, state_path=":memory:").scrape()
+    values = exporter(domain_metrics=True, state_path=str(tmp_path / "another.sqlite")).scrape()
     assert values[series] == 1
     assert not any("ann" in str(labels) for _, labels in values)
 

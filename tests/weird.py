@@ -95,11 +95,22 @@ _call = st.fixed_dictionaries(
         "output": st.one_of(_outputs, _wrong_type),
     },
 )
+_reasons = st.sampled_from(
+    [
+        '{"type":"token_balance","balance":0}',
+        'said: {"type":"illegal_model_request"}',
+        '{"type":"made up by someone"}',
+        '"type":"refusal',
+        '"type":"',
+        "429",
+    ]
+)
 _part = st.one_of(
     st.fixed_dictionaries({"type": st.just("tool_call")}, optional={"tool_call": st.one_of(_call, _call, _wrong_type)}),
     st.just({"type": "tool_call", "tool_call": [{"name": "in a list"}]}),
     st.just({"type": "text", "text": "hello"}),
     st.just({"type": "error", "error": "An error occurred"}),
+    st.builds(lambda error: {"type": "error", "error": error}, _reasons),
     st.just({"type": "tool_call", "tool_call": {"name": "x", "output": "Error: no"}}),
     st.just({"type": ["error"]}),
     st.just([{"type": "error"}]),
@@ -151,6 +162,9 @@ def messages(created: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy
             "createdAt": st.one_of(created, _field(created)),
             "updatedAt": _field(moments()),
             "feedback": st.one_of(_field(_feedback), _feedback, st.lists(_feedback, max_size=2)),
+            "unfinished": _field(st.booleans()),
+            "finish_reason": _field(st.sampled_from(["incomplete", "stop"])),
+            "text": _field(_reasons),
         }
     )
 
@@ -186,6 +200,13 @@ def others() -> st.SearchStrategy[dict[str, Any]]:
             "source": _field(st.sampled_from(["local", "s3"])),
             "type": _field(st.sampled_from(["image/png", "image/jpeg", "text/plain", "/"])),
             "bytes": _field(_token_counts),
+            "status": _field(st.sampled_from(["success", "error"])),
+            "category": _field(st.sampled_from(["auth", "admin"])),
+            "outcome": _field(st.sampled_from(["success", "failure"])),
+            "lastUsedAt": _field(moments()),
+            "messages": _field(st.lists(st.just(ObjectId("7" * 24)), max_size=12)),
+            "key": _field(st.sampled_from(["BANS:u1", "ban:u1", "BANS:10.0.0.1", "ENCODED_DOMAINS:x"])),
+            "expiresAt": _field(moments()),
             "tokenCredits": _field(st.one_of(st.integers(-5, 5000), st.sampled_from([0, 1e300, Decimal128("7.5")]))),
             "refillAmount": _field(st.integers(0, 10_000)),
         }
@@ -220,8 +241,9 @@ def transactions(
     fields = {
         "createdAt": st.one_of(created, _field(created)),
         "tokenType": st.one_of(_kinds, _field(_kinds)),
+        "user": _field(st.sampled_from(["u1", ObjectId("5" * 24), ObjectId("6" * 24)])),
         "model": _field(st.sampled_from(["gpt-4o", "claude"])),
-        "context": _field(st.sampled_from(["message", "title"])),
+        "context": _field(st.sampled_from(["message", "abort", "title"])),
         "rawAmount": _field(_amounts),
         "tokenValue": _field(_amounts),
         "inputTokens": st.one_of(st.just(MISSING), _field(_amounts)),

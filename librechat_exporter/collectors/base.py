@@ -24,9 +24,12 @@ class Scrape:
     started: float
     deadline: float
 
-    def refresh(self, fold: Fold) -> None:
-        """Folds what is new. Raises HistoryPendingError, TimeoutError, PyMongoError."""
-        self.ledger.refresh(fold.collection, self.now, self.started, self.deadline)
+    def refresh(self, fold: Fold, age: float = 0.0) -> None:
+        """Folds what is new, unless that was done so many seconds before the scrape began or later.
+
+        Raises HistoryPendingError, TimeoutError, PyMongoError.
+        """
+        self.ledger.refresh(fold.name, self.now, self.started - age, self.deadline)
 
     def samples(self) -> Samples:
         return Samples(self.ledger.guard)

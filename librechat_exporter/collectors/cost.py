@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
-from librechat_exporter.fold import Fold, Reading, Seen
+from librechat_exporter.fold import Fold, Reading
 from librechat_exporter.librechat import Billed
 from librechat_exporter.metric import Metric, Samples
-from librechat_exporter.state import Cell
+from librechat_exporter.state import Cell, Seen
 
 _LABELS = ("model", "token_type", "context")
 
@@ -45,7 +45,7 @@ SKIPPED_TRANSACTIONS = Metric(
 
 
 class TransactionsFold(Fold):
-    collection = "transactions"
+    name = collection = "transactions"
     version = 1
     metrics = (TOKENS, COST, CREDITS, SKIPPED_TRANSACTIONS)
 

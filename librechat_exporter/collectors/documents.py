@@ -1,13 +1,14 @@
-"""Documents that are only counted: conversations, files, registered users."""
+"""Documents that are only counted: conversations, files, registered users, audit events."""
 
 from collections.abc import Mapping
 
 from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
-from librechat_exporter.fold import Fold, Reading, Seen
-from librechat_exporter.metric import Metric, Samples, Series
-from librechat_exporter.state import Cell
+from librechat_exporter.fields import CATEGORY, OUTCOME, Expression
+from librechat_exporter.fold import Fold, Reading
+from librechat_exporter.metric import Metric, Samples
+from librechat_exporter.state import Cell, Seen
 
 CONVERSATIONS = Metric(
     "librechat_conversations_total", "Conversations started", "counter", "happened", groups=("basic",)
@@ -18,31 +19,47 @@ REGISTERED_USERS = Metric(
 )
 
 
+AUDIT_EVENTS = Metric(
+    "librechat_audit_events_total",
+    "Events in LibreChat's audit log",
+    "counter",
+    "happened",
+    ("category", "outcome"),
+    ("feature",),
+)
+
+
 class CountFold(Fold):
-    """Counts the documents of a collection."""
+    """Counts the documents of a collection, by the texts that make the metric's labels."""
 
     version = 1
 
-    def __init__(self, collection: str, metric: Metric) -> None:
-        self.collection = collection
+    def __init__(self, collection: str, metric: Metric, *fields: Expression) -> None:
+        self.name = self.collection = collection
         self.metrics = (metric,)
+        self._fields = fields
 
     def fold_open(
         self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
     ) -> tuple[dict[ObjectId, Cell], Seen]:
-        rows = reading.librechat.aggregate(
-            self.collection, reading.match, {"$sort": {"_id": 1}}, {"$limit": limit}, {"$project": {"_id": 1}}
-        )
-        one: dict[Series, float] = {(self.metrics[0].name, ()): 1.0}
-        return {row["_id"]: Cell(one) for row in rows}, {}
+        found: dict[ObjectId, Cell] = {}
+        documents = reading.librechat.labels(self.collection, reading.match, self._fields, limit)
+        for document, labels in documents.items():
+            found[document] = Cell({reading.guard.series(self.metrics[0], labels): 1.0})
+        return found, {}
 
     def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
         samples = Samples(reading.guard)
-        for row in reading.librechat.aggregate(self.collection, reading.match, {"$count": "count"}):
-            samples.add(self.metrics[0], row["count"])
+        for labels, count in reading.librechat.count_by(self.collection, *self._fields, match=reading.match).items():
+            samples.add(self.metrics[0], count, *labels)
         return samples, {}
 
 
 def collectors() -> list[LedgerCollector]:
-    metrics = {"conversations": CONVERSATIONS, "files": UPLOADED_FILES, "users": REGISTERED_USERS}
-    return [LedgerCollector(collection, CountFold(collection, metric)) for collection, metric in metrics.items()]
+    folds = (
+        CountFold("conversations", CONVERSATIONS),
+        CountFold("files", UPLOADED_FILES),
+        CountFold("users", REGISTERED_USERS),
+        CountFold("auditlogs", AUDIT_EVENTS, CATEGORY, OUTCOME),
+    )
+    return [LedgerCollector(fold.name, fold) for fold in folds]

@@ -12,6 +12,7 @@ def _gauge(name: str, text: str, *labels: str) -> Metric:
 
 AGENTS = _gauge("librechat_agents_total", "Agents", "category")
 MEMORY_USERS = _gauge("librechat_memory_users", "Users with memories")
+BANS = _gauge("librechat_bans", "Users and addresses that are banned now; a banned user's address is too")
 # Metrics that count the documents of a collection that match.
 COUNTS: dict[Metric, tuple[str, Document]] = {
     _gauge("librechat_memory_entries_total", "Memories"): ("memoryentries", {}),
@@ -35,8 +36,11 @@ def read(librechat: LibreChat) -> Values:
         found[MEMORY_USERS] = {(): librechat.users_with_memories()}
     if "agents" in there:
         found[AGENTS] = librechat.count_by("agents", CATEGORY)
+    bans = librechat.bans()
+    if bans is not None:
+        found[BANS] = {(): bans}
     return found
 
 
 def collector() -> StateCollector:
-    return StateCollector("features", (*COUNTS, MEMORY_USERS, AGENTS), read)
+    return StateCollector("features", (*COUNTS, MEMORY_USERS, AGENTS, BANS), read)

@@ -6,17 +6,21 @@ from datetime import UTC, datetime
 from bson import ObjectId
 
 from librechat_exporter.collectors import agents, answers, messages, tools
-from librechat_exporter.fold import Fold, Reading, Seen
+from librechat_exporter.fold import Fold, Reading
 from librechat_exporter.ledger import SEEN_KEPT
 from librechat_exporter.librechat import NO_QUESTION, LibreChat, Link, Messages
 from librechat_exporter.metric import Samples
-from librechat_exporter.state import Cell
+from librechat_exporter.state import Cell, Seen
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+SEEN = "messages"
+
+
 class MessagesFold(Fold):
-    collection = "messages"
+    name = collection = "messages"
+    kinds = (SEEN,)
     version = 2
     metrics = (*messages.COUNTED, *tools.COUNTED, *agents.COUNTED, *answers.COUNTED)
 
@@ -103,10 +107,10 @@ def with_prompts(librechat: LibreChat, groups: list[Messages]) -> Iterator[tuple
 
 def _seen(groups: list[Messages], now: datetime) -> Seen:
     since = (now - SEEN_KEPT).timestamp()
-    seen: Seen = {}
+    seen: dict[str, float] = {}
     for group in groups:
         for user, created in zip(group.users, group.created, strict=True):
             moment = abs(created)
             if user is not None and moment > since and moment > seen.get(user, 0):
                 seen[user] = moment
-    return seen
+    return {SEEN: seen}

@@ -1,23 +1,38 @@
 """What users think of the answers.
 
-No index of LibreChat's leads to rated messages, so each reading passes over the whole collection. It is therefore read
-in the background, and less often the longer it takes; `librechat_exporter_data_age_seconds` says how old it is. Where
-an operator has made an index for it, ratings are read on every scrape.
+No index of LibreChat's leads to rated messages. Those of the last day are found by their date, on every scrape; where
+there are so many messages that this is not quick, a scrape shows them as of the one before. For older ones the whole
+collection is read, in the background, and less often the longer it takes; `librechat_exporter_data_age_seconds` says
+how old that is. Where an operator has made an index for ratings, all are read on every scrape.
 """
 
 import json
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.fields import IS_RATED, MODEL, RATING, RATINGS, TAG, Document, is_between, when
+from librechat_exporter.fields import (
+    IS_RATED,
+    MODEL,
+    RATING,
+    RATINGS,
+    TAG,
+    Document,
+    created_after,
+    is_between,
+    not_created_after,
+    when,
+)
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat import LibreChat, model_of
 from librechat_exporter.metric import Family, LabelValues, Metric, Samples
 from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
 
 WINDOW = timedelta(minutes=5)
+# Ratings of messages that are not older than this are exact.
+EXACT = timedelta(days=1)
 
 
 def _gauge(name: str, text: str, *labels: str) -> Metric:
@@ -38,26 +53,39 @@ DOWN_PER_MODEL_AND_TAG = _gauge("librechat_model_tag_thumbs_down", "Messages rat
 RATED = _gauge("librechat_rated_messages_total", "Messages that have a rating")
 UP_RECENT = Metric(
     "librechat_thumbs_up_5m",
-    "Thumbs up given in the last 5 minutes before the data was read",
+    "Thumbs up given in the last 5 minutes; to messages older than a day, in those before they were read",
     "gauge",
     "recent",
     groups=("rating", "time_window"),
 )
 DOWN_RECENT = Metric(
     "librechat_thumbs_down_5m",
-    "Thumbs down given in the last 5 minutes before the data was read",
+    "Thumbs down given in the last 5 minutes; to messages older than a day, in those before they were read",
     "gauge",
     "recent",
     groups=("rating", "time_window"),
 )
 
 
-def read(librechat: LibreChat) -> list[Document]:
-    """Rows of rated messages by MODEL, rating and TAG: their count, and how many were rated in the WINDOW."""
+_KEPT = "older ratings"
+
+
+class Older(NamedTuple):
+    """Rows of rated messages that were created at a Unix time or before, or have no date; of all if it is None."""
+
+    until: float | None
+    rows: list[Document]
+
+
+def read(librechat: LibreChat, created: Document) -> list[Document]:
+    """Rows of rated messages by MODEL, rating and TAG: their count, and how many were rated in the WINDOW.
+
+    created: matches their createdAt.
+    """
     now = librechat.now()
     rows = librechat.aggregate(
         "messages",
-        IS_RATED,
+        IS_RATED | created,
         {
             "$group": {
                 "_id": {"model": MODEL, "rating": RATING, "tag": TAG},
@@ -87,16 +115,20 @@ class RatingsCollector(Collector):
     )
 
     def __init__(self) -> None:
-        self._rows: Refreshed[list[Document]] = Refreshed(self.name)
+        self._older: Refreshed[Older] = Refreshed(self.name)
+        # Those after `until`, for which alone they hold.
+        self._newer: tuple[float | None, Refreshed[list[Document]]] = (None, Refreshed(self.name))
         self._restored = False
 
     def data_age(self) -> float | None:
-        return self._rows.age
+        return self._older.age
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         if not self._restored:
             self._restore(scrape.ledger)
-        rows = self._rows.get(lambda: self._read(scrape), scrape.deadline, scrape.settings.state_refresh)
+        until, rows = self._older.get(lambda: self._read(scrape), scrape.deadline, scrape.settings.state_refresh)
+        if until is not None:
+            rows = rows + self._read_newer(scrape, until)
         labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:
@@ -107,22 +139,33 @@ class RatingsCollector(Collector):
         yield RATIO.family(_percent(samples, THUMBS_UP, THUMBS_DOWN))
         yield RATIO_PER_MODEL.family(_percent(samples, THUMBS_UP_PER_MODEL, THUMBS_DOWN_PER_MODEL))
 
-    def _read(self, scrape: Scrape) -> list[Document]:
+    def _read(self, scrape: Scrape) -> Older:
+        if scrape.librechat.has_ratings_index():
+            self._older.at_once = float("inf")
+            return Older(None, read(scrape.librechat, {}))
+        self._older.at_once = AT_ONCE_SECONDS
         started = time.time()
-        self._rows.at_once = float("inf") if scrape.librechat.has_ratings_index() else AT_ONCE_SECONDS
-        rows = read(scrape.librechat)
+        until = int((scrape.librechat.now() - EXACT).timestamp())
+        rows = read(scrape.librechat, not_created_after(datetime.fromtimestamp(until, UTC)))
         took = time.time() - started
         if took > AT_ONCE_SECONDS:
-            scrape.ledger.keep(self.name, json.dumps([started, took, rows]))
-        return rows
+            scrape.ledger.keep(_KEPT, json.dumps([started, took, until, rows]))
+        return Older(until, rows)
+
+    def _read_newer(self, scrape: Scrape, until: float) -> list[Document]:
+        """Read on every scrape, but waited for only where that is quick: else it is as of the scrape before."""
+        if self._newer[0] != until:
+            self._newer = until, Refreshed(self.name)
+        created = created_after(datetime.fromtimestamp(until, UTC))
+        return self._newer[1].get(lambda: read(scrape.librechat, created), scrape.deadline, every=1.0)
 
     def _restore(self, ledger: Ledger) -> None:
         """After a restart, what was read before serves until it is read anew."""
         self._restored = True
-        kept = ledger.kept(self.name)
+        kept = ledger.kept(_KEPT)
         if kept is not None:
-            started, took, rows = json.loads(kept)
-            self._rows.restore(rows, max(0.0, time.time() - started), took)
+            started, took, until, rows = json.loads(kept)
+            self._older.restore(Older(until, rows), max(0.0, time.time() - started), took)
 
 
 def _count(samples: Samples, row: Document, model: str) -> None:

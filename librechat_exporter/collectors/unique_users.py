@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from librechat_exporter.collectors.base import Collector, Scrape
+from librechat_exporter.collectors.messages_fold import SEEN as MESSAGES_SEEN
 from librechat_exporter.fold import Fold
 from librechat_exporter.metric import Family, Metric
 
@@ -34,4 +35,4 @@ class UniqueUsersCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(self.folds[0])
         for metric, beginning in beginnings(scrape.now.astimezone(scrape.settings.metrics_timezone)).items():
-            yield metric.family({(): scrape.ledger.users_seen(beginning)})
+            yield metric.family({(): scrape.ledger.count_seen(MESSAGES_SEEN, beginning)})

@@ -1,10 +1,7 @@
 """The dashboard over the historic export's tables in MariaDB."""
 
-from typing import Any
-
 from grafana_foundation_sdk.builders import barchart, common, dashboard, stat, table, timeseries
 from grafana_foundation_sdk.cog import builder, variants
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models.dashboard import (
     Dashboard,
@@ -314,9 +311,3 @@ def build() -> Dashboard:
         for panel in panels:
             one = one.with_panel(panel)
     return one.build()
-
-
-def json() -> str:
-    """As Grafana reads it."""
-    encoder: Any = JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False)
-    return str(encoder.encode(build())) + "\n"

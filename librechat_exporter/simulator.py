@@ -29,6 +29,7 @@ TAGS = {
 }
 RATES = dict(zip(MODELS, ((2.5, 10), (0.15, 0.6), (3, 15), (2, 6), (0.6, 0.6)), strict=True))  # USD per million tokens
 TOOLS = ("web_search", "execute_code", "file_search", "search_mcp_wiki", "query_mcp_database")
+AGENT_CATEGORIES = ("general", "general", "rd", "hr", "it")
 INDEXES = {
     "messages": ("createdAt", "messageId", "conversationId", "user", "expiredAt"),
     "conversations": ("conversationId", "createdAt", "user"),
@@ -217,7 +218,17 @@ class Simulator:
         for number in range(5):
             agent = f"agent_{self._uuid().replace('-', '')[:21]}"
             self.agents[agent] = MODELS[number % 3]
-            self.database["agents"].insert_one({"id": agent, "name": f"Agent {number}", "model": self.agents[agent]})
+            self.database["agents"].insert_one(
+                {
+                    "id": agent,
+                    "name": f"Agent {number}",
+                    "model": self.agents[agent],
+                    "category": AGENT_CATEGORIES[number],
+                }
+            )
+        self.database["sharedlinks"].insert_many(
+            {"user": user, "conversationId": self._uuid()} for user in self.users[:3]
+        )
 
     def register(self, moment: datetime) -> None:
         number = len(self.users)
@@ -235,6 +246,14 @@ class Simulator:
                 "updatedAt": moment,
             }
         )
+        granted, left = 1_000_000, self._billing.choice((0, 50_000, 400_000, 900_000))
+        self.database["balances"].insert_one({"_id": user, "user": user, "tokenCredits": left, "refillAmount": granted})
+        ends = datetime.now(UTC) + timedelta(days=self._billing.randint(-3, 6), hours=1)
+        self.database["sessions"].insert_one({"user": user, "expiration": ends})
+        if number % 3 == 0:
+            self.database["memoryentries"].insert_one(
+                {"userId": user, "key": "language", "value": "prefers short answers"}
+            )
 
     def fill(self, messages: int, days: float, end: datetime | None = None) -> None:
         """History: so many messages, evenly over that many days before `end` (now), oldest first."""
@@ -259,7 +278,9 @@ class Simulator:
         while written < messages:
             user, conversation, parent = self.random.choice(self.users), self._uuid(), ROOT
             moment = start + step * written
-            yield "conversations", {"_id": self.object_id(moment)} | self.conversation(user, conversation, moment)
+            listed = {"messages": [self.object_id(moment) for _ in range(self._billing.randint(2, 12))]}
+            document = self.conversation(user, conversation, moment) | listed
+            yield "conversations", {"_id": self.object_id(moment)} | document
             if self.random.random() < 0.1:
                 yield "files", self.file(user, moment)
             self._remember(user, conversation)
@@ -308,6 +329,8 @@ class Simulator:
             user, conversation = self.random.choice(self.conversations)
         question = self.question(user, conversation, ROOT, now)
         self.save(question)
+        listed = {"$each": [self.object_id(now), self.object_id(now)]}
+        self.database["conversations"].update_one({"conversationId": conversation}, {"$push": {"messages": listed}})
         return self.reply(question)
 
     def reply(self, question: Document) -> Document:

@@ -1,16 +1,11 @@
 """A real Prometheus, chats that come and go, an exporter that is stopped and killed: increase must be what was sent."""
 
-import json
 import random
-import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +14,7 @@ from pymongo.database import Database
 from librechat_exporter.simulator import Simulator
 from tests import oracle
 from tests.conftest import Document, MakeProcess, Process
-from tools.server import die_with_parent, free_port
+from tools.prometheus import Prometheus
 
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
@@ -31,60 +26,21 @@ SECONDS = 30
 HISTORY = 5000
 
 
-class Prometheus:
-    def __init__(self, folder: Path, target: int) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
-        (folder / "prometheus.yml").write_text(CONFIG.format(port=target))
-        with (folder / "prometheus.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    "prometheus",
-                    f"--config.file={folder / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={folder / 'tsdb'}",
-                    f"--web.listen-address={self.url.removeprefix('http://')}",
-                ],
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent,
-            )
-        end = time.monotonic() + 20
-        while not self._ready():
-            assert time.monotonic() < end, (folder / "prometheus.log").read_text()
-            time.sleep(0.1)
-
-    def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):
-                return True
-        except OSError:
-            return False
-
-    def query(self, expression: str) -> list[Any]:
-        parameters = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"{self.url}/api/v1/query?{parameters}", timeout=10) as response:
-            result: list[Any] = json.load(response)["data"]["result"]
-            return result
-
-    def samples(self, selector: str) -> dict[tuple[tuple[str, str], ...], list[float]]:
-        """All raw samples of the last ten minutes, by series."""
-        return {
-            tuple(sorted((k, v) for k, v in series["metric"].items() if k not in ("instance", "job"))): [
-                float(value) for _, value in series["values"]
-            ]
-            for series in self.query(f"{selector}[10m]")
-        }
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
+def samples(server: Prometheus, selector: str) -> dict[tuple[tuple[str, str], ...], list[float]]:
+    """All raw samples of the last ten minutes, by series."""
+    return {
+        tuple(sorted((k, v) for k, v in series["metric"].items() if k not in ("instance", "job"))): [
+            float(value) for _, value in series["values"]
+        ]
+        for series in server.query(f"{selector}[10m]")
+    }
 
 
 @pytest.fixture
-def prometheus(process: MakeProcess, tmp_path: Path) -> Iterator[tuple[Prometheus, Process]]:
+def prometheus(process: MakeProcess) -> Iterator[tuple[Prometheus, Process]]:
     exporter = process()
-    server = Prometheus(tmp_path, exporter.port)
-    yield server, exporter
-    server.close()
+    with Prometheus(CONFIG.format(port=exporter.port)) as server:
+        yield server, exporter
 
 
 def increase(values: list[float], before: float) -> float:
@@ -257,7 +213,7 @@ def test_increase_is_what_was_sent(prometheus: tuple[Prometheus, Process], datab
     for series, sent in simulator.sent.items():
         labels = dict(series)
         name = labels.pop("__name__")
-        values = server.samples("{" + ",".join(f'{k}="{v}"' for k, v in series) + "}")[series]
+        values = samples(server, "{" + ",".join(f'{k}="{v}"' for k, v in series) + "}")[series]
         first = before.get((name, tuple(sorted(labels.items()))), 0)
         assert increase(values, first) == pytest.approx(sent, abs=1e-6), f"{series}: {values}"
         assert values == sorted(values), f"{series} fell"

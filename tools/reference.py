@@ -3,12 +3,13 @@
 import sys
 from pathlib import Path
 
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-from dashboards import historic
+from dashboards import beside, historic, librechat, panels
 from librechat_exporter.daemon import all_collectors
 from librechat_exporter.historic.tables import schema
 from librechat_exporter.metric import Metric
@@ -17,6 +18,7 @@ from librechat_exporter.settings import ExportSettings, Settings, documented
 
 ROOT = Path(__file__).parent.parent
 HISTORIC = ROOT / "historic-analysis"
+PROMETHEUS = ROOT / "prometheus-dev"
 # What holds the settings of which page or table, by the name in the README's markers.
 SETTINGS: dict[str, type[BaseSettings]] = {"settings": Settings, "export settings": ExportSettings}
 
@@ -122,8 +124,16 @@ def generated() -> dict[Path, str]:
         ROOT / ".env.example": env_example(),
         ROOT / "README.md": readme(),
         HISTORIC / "mariadb-init" / "init.sql": INIT_SQL + schema(),
-        HISTORIC / "Grafana-Dashboard-template.json": historic.json(),
-    }
+        HISTORIC / "Grafana-Dashboard-template.json": panels.json(historic.build()),
+    } | {path: panels.json(made) for path, made in live_dashboards().items()}
+
+
+def live_dashboards() -> dict[Path, Dashboard]:
+    """The dashboards over Prometheus, by the paths of their JSON."""
+    overview, *_ = made = librechat.dashboards()
+    paths = {overview: PROMETHEUS / f"{overview}.json"}
+    made |= beside.dashboards()
+    return {paths.get(name, PROMETHEUS / "grafana" / "dashboards" / f"{name}.json"): one for name, one in made.items()}
 
 
 def main() -> int:

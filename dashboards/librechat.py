@@ -1,0 +1,460 @@
+"""The dashboards over the daemon's metrics, by what they are about."""
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from dashboards.panels import (
+    BAD_ABOVE_TENTH,
+    BAD_BELOW_ONE,
+    Rows,
+    bars,
+    build,
+    lines,
+    number,
+    rows_of,
+    variable,
+)
+
+I = 'instance=~"$instance"'  # noqa: E741
+M = f'{I}, model=~"$model"'
+RANGE = "$__rate_interval"
+ANSWER_BUCKETS = "librechat_answer_seconds_bucket"
+
+
+def _quantile(share: float, labels: str, by: str = "le") -> str:
+    return f"histogram_quantile({share}, sum by ({by}) (rate({ANSWER_BUCKETS}{{{labels}}}[{RANGE}])))"
+
+
+def _rate(metric: str, labels: str, by: str = "") -> str:
+    grouped = f"sum by ({by})" if by else "sum"
+    return f"{grouped} (rate({metric}{{{labels}}}[{RANGE}]))"
+
+
+def _increase(metric: str, labels: str, by: str = "", during: str = "$__range") -> str:
+    grouped = f"sum by ({by})" if by else "sum"
+    return f"{grouped} (increase({metric}{{{labels}}}[{during}]))"
+
+
+OVERVIEW: Rows = {
+    "Now": [
+        number("Users in the last 5 minutes", f"sum(librechat_active_users{{{I}}})"),
+        number("Users today", f"sum(librechat_daily_unique_users{{{I}}})"),
+        number("Messages in this time", _increase("librechat_messages_total", I)),
+        number("Cost in this time", _increase("librechat_llm_cost_usd_total", I), "currencyUSD"),
+        number(
+            "Answers that fail",
+            f"avg(instance:librechat_errors:ratio_rate15m{{{I}}})",
+            "percentunit",
+            steps=BAD_ABOVE_TENTH,
+            text="In the last 15 minutes",
+        ),
+        number(
+            "LibreChat and MongoDB",
+            f"min(librechat_up{{{I}}} or librechat_api_up{{{I}}})",
+            steps=BAD_BELOW_ONE,
+            text="1 if both answer; LibreChat itself is only asked with LIBRECHAT_URL",
+        ),
+    ],
+    "Traffic": [
+        lines("Messages per second", (_rate("librechat_messages_total", I, "instance"), "{{instance}}")),
+        lines(
+            "Users and conversations in the last 5 minutes",
+            (f"sum(librechat_active_users{{{I}}})", "users"),
+            (f"sum(librechat_active_conversations{{{I}}})", "conversations"),
+        ),
+        lines(
+            "Answers per second, by model",
+            (_rate("librechat_messages_per_model_total", M, "model"), "{{model}}"),
+            stacked=True,
+        ),
+        lines(
+            "Tokens per second",
+            (_rate("librechat_input_tokens_total", I), "users' messages"),
+            (_rate("librechat_output_tokens_total", I), "answers"),
+        ),
+    ],
+    "Quality and cost": [
+        lines(
+            "How long users wait",
+            (f"max(instance:librechat_answer_seconds:p50_rate15m{{{I}}})", "half wait less"),
+            (f"max(instance:librechat_answer_seconds:p95_rate15m{{{I}}})", "19 of 20 wait less"),
+            unit="s",
+        ),
+        lines(
+            "Share of answers that fail",
+            (f"instance:librechat_errors:ratio_rate15m{{{I}}}", "{{instance}}"),
+            unit="percentunit",
+        ),
+        lines(
+            "Cost of a day",
+            (f"sum(instance:librechat_llm_cost_usd:increase1d{{{I}}})", "the 24 hours before"),
+            unit="currencyUSD",
+        ),
+        lines(
+            "Satisfaction",
+            (f"avg(librechat_overall_rating_ratio{{{I}}})", "thumbs up among all ratings"),
+            unit="percent",
+            most=100,
+        ),
+    ],
+}
+
+COST: Rows = {
+    "Spending": [
+        number("In the last hour", f"sum(instance:librechat_llm_cost_usd:increase1h{{{I}}})", "currencyUSD", span=6),
+        number(
+            "In the last 24 hours", f"sum(instance:librechat_llm_cost_usd:increase1d{{{I}}})", "currencyUSD", span=6
+        ),
+        number(
+            "This month",
+            f"sum(instance:librechat_llm_cost_usd:month_to_date{{{I}}})",
+            "currencyUSD",
+            span=6,
+            text="UTC's month; since Prometheus first saw the exporter, if that was later",
+        ),
+        number(
+            "This month, if it goes on so",
+            f"sum(instance:librechat_llm_cost_usd:month_forecast{{{I}}})",
+            "currencyUSD",
+            span=6,
+            text="The rest of the month at the pace of the last seven days",
+        ),
+        lines(
+            "Cost per hour, by model",
+            (f"3600 * {_rate('librechat_llm_cost_usd_total', M, 'model')}", "{{model}}"),
+            unit="currencyUSD",
+            stacked=True,
+        ),
+        lines(
+            "Cost per hour, by what it is for",
+            (f"3600 * {_rate('librechat_llm_cost_usd_total', M, 'context')}", "{{context}}"),
+            unit="currencyUSD",
+            stacked=True,
+        ),
+    ],
+    "Tokens as they are billed": [
+        lines(
+            "Tokens per second, by kind",
+            (_rate("librechat_llm_tokens_total", M, "token_type"), "{{token_type}}"),
+            stacked=True,
+        ),
+        lines(
+            "Tokens per second, by model", (_rate("librechat_llm_tokens_total", M, "model"), "{{model}}"), stacked=True
+        ),
+        lines(
+            "Share of the prompt that comes from the cache",
+            (
+                f"""sum by (model) (rate(librechat_llm_tokens_total{{{M}, token_type="cache_read"}}[1h]))
+                / (sum by (model) (rate(librechat_llm_tokens_total{{{M}, token_type=~"input|cache_.*"}}[1h])) > 0)""",
+                "{{model}}",
+            ),
+            unit="percentunit",
+            most=1,
+        ),
+        rows_of(
+            "Models in this time",
+            {
+                "answers": _increase("librechat_messages_per_model_total", M, "model"),
+                "cost": _increase("librechat_llm_cost_usd_total", M, "model"),
+                "tokens": _increase("librechat_llm_tokens_total", M, "model"),
+            },
+            units={"cost": "currencyUSD"},
+        ),
+    ],
+    "In windows": [
+        bars(
+            "Answers in 7 days", f'sum by (model) (librechat_window_answers_per_model{{{M}, window="7d"}})', "{{model}}"
+        ),
+        bars(
+            "Charged in 7 days",
+            f'sum by (model) (librechat_window_credits_per_model{{{M}, window="7d"}}) / 1e6',
+            "{{model}}",
+            "currencyUSD",
+        ),
+        bars(
+            "Answers in 7 days, by where the model runs",
+            f'sum by (class) (librechat_window_answers_per_model{{{M}, window="7d"}})',
+            "{{class}}",
+            text="`unclassified` without EXTERNAL_MODEL_REGEX",
+        ),
+        bars(
+            "Tokens of background requests in 7 days",
+            f'sum by (context) (librechat_window_background_tokens_per_model{{{M}, window="7d"}})',
+            "{{context}}",
+        ),
+    ],
+    "What users may spend": [
+        lines(
+            "Users by what they have left",
+            (f"sum by (state) (librechat_balance_users{{{I}}})", "{{state}}"),
+            stacked=True,
+        ),
+        lines(
+            "Credits",
+            (f"sum(librechat_balance_credits{{{I}}})", "left to users"),
+            (f"sum(increase(librechat_credits_granted_total{{{I}}}[1d]))", "granted in the 24 hours before"),
+        ),
+    ],
+}
+
+USERS: Rows = {
+    "Who is there": [
+        number("Registered", f"sum(librechat_registered_users_total{{{I}}})", text="Ever"),
+        number("Logged in", f"sum(librechat_logged_in_users{{{I}}})"),
+        number("Today", f"sum(librechat_daily_unique_users{{{I}}})"),
+        number("This week", f"sum(librechat_weekly_unique_users{{{I}}})"),
+        number("This month", f"sum(librechat_monthly_unique_users{{{I}}})"),
+        number(
+            "Active of all",
+            f"sum(librechat_monthly_unique_users{{{I}}}) / sum(librechat_users{{{I}}})",
+            "percentunit",
+            text="This month's users among the users there are",
+        ),
+        lines(
+            "Unique users",
+            (f"sum(librechat_daily_unique_users{{{I}}})", "since midnight"),
+            (f"sum(librechat_weekly_unique_users{{{I}}})", "since Monday"),
+            (f"sum(librechat_monthly_unique_users{{{I}}})", "since the first"),
+        ),
+        lines(
+            "Users with a chat request", (f"sum by (window) (librechat_window_unique_users{{{I}}})", "in {{window}}")
+        ),
+        lines(
+            "New users per day",
+            (_increase("librechat_registered_users_total", I, during="1d"), "in the 24 hours before"),
+        ),
+        bars("Users by provider", f"sum by (provider) (librechat_users{{{I}}})", "{{provider}}"),
+    ],
+    "How they use it": [
+        lines("New conversations per hour", (f"3600 * {_rate('librechat_conversations_total', I)}", "conversations")),
+        lines(
+            "Messages per active user and day",
+            (
+                f"""sum(increase(librechat_messages_total{{{I}}}[1d]))
+                / (sum(librechat_window_unique_users{{{I}, window="1d"}}) > 0)""",
+                "messages",
+            ),
+        ),
+        bars(
+            "Messages of conversations begun in the last 30 days",
+            f"sum by (le) (librechat_conversation_messages_bucket{{{I}}})",
+            "up to {{le}}",
+            text="Conversations with at most so many messages",
+        ),
+        rows_of(
+            "Features",
+            {
+                "memories": f"sum by (instance) (librechat_memory_entries_total{{{I}}})",
+                "shared links": f"sum by (instance) (librechat_shared_links_total{{{I}}})",
+                "agents": f"sum by (instance) (librechat_agents_total{{{I}}})",
+            },
+        ),
+        lines(
+            "Files uploaded per day",
+            (_increase("librechat_uploaded_files_total", I, during="1d"), "in the 24 hours before"),
+        ),
+        bars("Stored files", f"sum by (type) (librechat_files_bytes{{{I}}})", "{{type}}", "bytes"),
+    ],
+}
+
+QUALITY: Rows = {
+    "Failures": [
+        lines(
+            "Share of answers that fail, by model",
+            (f"instance_model:librechat_errors:ratio_rate30m{{{M}}}", "{{model}} {{instance}}"),
+            unit="percentunit",
+            text="In the 30 minutes before",
+        ),
+        lines(
+            "Failed messages per hour, by model",
+            (f"3600 * {_rate('librechat_errors_per_model_total', M, 'model')}", "{{model}}"),
+            stacked=True,
+        ),
+        bars(
+            "Why requests were rejected, in 7 days",
+            f'sum by (reason) (librechat_window_rejected_requests{{{I}, window="7d"}})',
+            "{{reason}}",
+        ),
+        lines(
+            "Share of answers that were stopped, in 7 days",
+            (
+                f"""sum by (model) (librechat_window_unfinished_answers_per_model{{{M}, window="7d"}})
+            / (sum by (model) (librechat_window_answers_per_model{{{M}, window="7d"}}) > 0)""",
+                "{{model}}",
+            ),
+            unit="percentunit",
+        ),
+    ],
+    "Waiting": [
+        lines(
+            "How long users wait",
+            (_quantile(0.5, M), "half wait less"),
+            (_quantile(0.9, M), "9 of 10 wait less"),
+            (_quantile(0.99, M), "99 of 100 wait less"),
+            unit="s",
+        ),
+        lines("19 of 20 wait less, by model", (_quantile(0.95, M, "model, le"), "{{model}}"), unit="s"),
+        lines(
+            "Tokens of an answer, half have fewer",
+            (
+                f"histogram_quantile(0.5, sum by (model, le) (rate(librechat_answer_tokens_bucket{{{M}}}[{RANGE}])))",
+                "{{model}}",
+            ),
+        ),
+        lines(
+            "LibreChat's own response",
+            (f"librechat_api_response_seconds{{{I}}}", "{{instance}}"),
+            unit="s",
+            text="Needs LIBRECHAT_URL",
+        ),
+    ],
+    "Ratings": [
+        number("Good", f"sum(librechat_thumbs_up_total{{{I}}})", span=6),
+        number("Bad", f"sum(librechat_thumbs_down_total{{{I}}})", span=6),
+        number("Satisfaction", f"avg(librechat_overall_rating_ratio{{{I}}})", "percent", span=6),
+        number("Rated messages", f"sum(librechat_rated_messages_total{{{I}}})", span=6),
+        bars(
+            "Satisfaction by model", f"avg by (model) (librechat_rating_ratio_per_model{{{M}}})", "{{model}}", "percent"
+        ),
+        bars("Reasons", f"sum by (tag) (librechat_rating_counts_per_tag{{{I}}})", "{{tag}}"),
+        rows_of(
+            "Ratings by model and reason",
+            {
+                "good": f"sum by (model, tag) (librechat_model_tag_thumbs_up{{{M}}})",
+                "bad": f"sum by (model, tag) (librechat_model_tag_thumbs_down{{{M}}})",
+            },
+            span=24,
+        ),
+    ],
+}
+
+TOOLS: Rows = {
+    "Tools": [
+        number("Tool calls in this time", _increase("librechat_tool_calls_total", I), span=6),
+        number("Failed", _increase("librechat_tool_call_errors_total", I), span=6),
+        number("Messages with tools", _increase("librechat_messages_with_tools_total", I), span=6),
+        number("Users of tools now", f"sum(librechat_active_tool_users{{{I}}})", span=6, text="In the last 5 minutes"),
+        lines(
+            "Tool calls per hour",
+            (f"3600 * {_rate('librechat_tool_calls_per_tool', I, 'tool_name')}", "{{tool_name}}"),
+            stacked=True,
+        ),
+        lines(
+            "Failed calls per hour",
+            (f"3600 * {_rate('librechat_tool_call_errors_per_tool_total', I, 'tool_name')}", "{{tool_name}}"),
+            stacked=True,
+        ),
+        bars(
+            "Calls that did not fail",
+            f"avg by (tool_name) (librechat_tool_success_rate_per_tool{{{I}}})",
+            "{{tool_name}}",
+            "percent",
+        ),
+        rows_of("Tools and models", {"calls": f"sum by (tool_name, model) (librechat_tool_calls_per_model{{{M}}})"}),
+    ],
+    "MCP servers": [
+        rows_of(
+            "Servers",
+            {
+                "calls": f"sum by (server) (librechat_mcp_tool_calls_per_server{{{I}}})",
+                "failed": f"sum by (server) (librechat_mcp_tool_call_errors_per_server{{{I}}})",
+            },
+        ),
+        lines(
+            "Calls per hour",
+            (f"3600 * {_rate('librechat_mcp_tool_calls_per_server', I, 'server')}", "{{server}}"),
+            stacked=True,
+        ),
+    ],
+    "Agents": [
+        lines(
+            "Answers per hour, by agent",
+            (f"3600 * {_rate('librechat_agent_answers_total', I, 'agent')}", "{{agent}}"),
+            stacked=True,
+        ),
+        bars("Answers in this time", _increase("librechat_agent_answers_total", I, "agent"), "{{agent}}"),
+        bars("Agents by category", f"sum by (category) (librechat_agents_total{{{I}}})", "{{category}}"),
+    ],
+}
+
+HEALTH: Rows = {
+    "The exporter": [
+        number("Exporters", f"count(librechat_up{{{I}}})"),
+        number("MongoDB answers", f"min(librechat_up{{{I}}})", steps=BAD_BELOW_ONE),
+        number("State on disk", f"min(librechat_exporter_state_persistent{{{I}}})", steps=BAD_BELOW_ONE),
+        number(
+            "History folded",
+            f"min(librechat_exporter_history_progress_ratio{{{I}}})",
+            "percentunit",
+            steps=BAD_BELOW_ONE,
+        ),
+        number(
+            "Collectors that fail",
+            f"sum(librechat_exporter_collector_success{{{I}}} == bool 0)",
+            steps=[("green", None), ("red", 1)],
+        ),
+        number(
+            "Label values cut",
+            f"sum(librechat_exporter_label_values_dropped_total{{{I}}})",
+            text="They count under `other`",
+        ),
+    ],
+    "Scrapes": [
+        lines("Duration of a scrape", ('scrape_duration_seconds{instance=~"$instance"}', "{{instance}}"), unit="s"),
+        lines(
+            "Duration of the collectors",
+            (f"max by (collector) (librechat_exporter_collector_duration_seconds{{{I}}})", "{{collector}}"),
+            unit="s",
+        ),
+        lines(
+            "Failures of collectors",
+            (
+                _increase("librechat_exporter_collector_errors_total", I, "collector, reason", during="1h"),
+                "{{collector}}: {{reason}}",
+            ),
+            text="In the hour before",
+        ),
+        lines(
+            "Age of what is read once in a while",
+            (f"max by (collector) (librechat_exporter_data_age_seconds{{{I}}})", "{{collector}}"),
+            unit="s",
+        ),
+    ],
+    "The process": [
+        lines(
+            "Memory",
+            (f"process_resident_memory_bytes{{{I}}} and on (instance) librechat_up{{{I}}}", "{{instance}}"),
+            unit="bytes",
+        ),
+        lines(
+            "Processor",
+            (f"rate(process_cpu_seconds_total{{{I}}}[{RANGE}]) and on (instance) librechat_up{{{I}}}", "{{instance}}"),
+            unit="percentunit",
+        ),
+        lines(
+            "Skipped values",
+            (f"sum(increase(librechat_exporter_skipped_token_counts_total{{{I}}}[1h]))", "token counts"),
+            (f"sum(increase(librechat_exporter_skipped_transactions_total{{{I}}}[1h]))", "transactions"),
+            text="Values in LibreChat's documents that are no sensible numbers",
+        ),
+        bars("Stored documents", f"sum by (collection) (librechat_stored_documents{{{I}}})", "{{collection}}"),
+    ],
+}
+
+_INSTANCES = variable("instance", "Exporter", "label_values(librechat_up, instance)")
+_MODELS = variable("model", "Model", 'label_values(librechat_messages_per_model_total{instance=~"$instance"}, model)')
+
+
+def dashboards() -> dict[str, Dashboard]:
+    """By the names of their files."""
+    made = {
+        "Grafana-Dashboard-template": ("overview", "overview", "What happens in LibreChat", OVERVIEW),
+        "models-and-cost": ("cost", "models and cost", "Which models cost what, and what is left to spend", COST),
+        "users-and-adoption": ("users", "users and adoption", "Who uses LibreChat, and how", USERS),
+        "quality": ("quality", "quality", "What fails, how long users wait, what they think of it", QUALITY),
+        "tools-and-agents": ("tools", "tools and agents", "Which tools, MCP servers and agents are used", TOOLS),
+        "exporter-health": ("health", "exporter health", "Whether these figures can be relied on", HEALTH),
+    }
+    return {
+        name: build(f"librechat-{uid}", f"LibreChat: {title}", text, rows, _INSTANCES, _MODELS)
+        for name, (uid, title, text, rows) in made.items()
+    }

@@ -1,0 +1,159 @@
+"""Every query of the dashboards, rules and alerts is run by a real Prometheus that has scraped the daemon."""
+
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+import yaml
+
+from librechat_exporter.simulator import Simulator
+from tests.conftest import METRICS_PY, Document, Process
+from tools import mock_servers
+from tools.prometheus import Prometheus
+
+ROOT = METRICS_PY.parent
+FOLDER = ROOT / "prometheus-dev"
+DASHBOARDS = sorted([FOLDER / "Grafana-Dashboard-template.json", *(FOLDER / "grafana" / "dashboards").glob("*.json")])
+RULES = sorted((FOLDER / "rules").glob("*.yml"))
+VARIABLES = {"$__rate_interval": "10s", "$__range": "1m", "$instance": ".*", "$model": ".*", "$served": ".*"}
+SECONDS = 15
+
+
+class _Healthy(BaseHTTPRequestHandler):
+    """LibreChat's own /health."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"OK")
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Nothing to say."""
+
+
+def configuration(exporter: Process, ports: dict[str, int]) -> str:
+    """prometheus.yml, as fast as a test wants it, with the targets where they are here."""
+    given = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    del given["otlp"]  # Debian's Prometheus is older than it
+    given["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    given["rule_files"] = [str(path) for path in RULES]
+    targets = {"librechat": exporter.port} | ports
+    given["scrape_configs"] = [one for one in given["scrape_configs"] if one["job_name"] in targets]
+    assert len(given["scrape_configs"]) == 1 + 4
+    for job in given["scrape_configs"]:
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
+    # What comes over OTLP there has no job; here it is scraped.
+    agents = {"job_name": "claude_code", "static_configs": [{"targets": [f"127.0.0.1:{ports['claude_code']}"]}]}
+    given["scrape_configs"].append(agents)
+    return yaml.safe_dump(given)
+
+
+@pytest.fixture(scope="module")
+def prometheus(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """It has scraped the daemon over traffic, and all that runs beside LibreChat, for SECONDS."""
+    client: pymongo.MongoClient[Document] = pymongo.MongoClient(mongodb_uri, tz_aware=True)
+    database = client["test_monitoring"]
+    client.drop_database(database)
+    simulator = Simulator(database, users=20)
+    simulator.fill(4000, days=20)
+    rejected = {"isCreatedByUser": False, "error": True, "text": '{"type":"token_balance"}'}
+    database["messages"].insert_one(rejected | {"createdAt": datetime.now(UTC)})
+    librechat = HTTPServer(("127.0.0.1", 0), _Healthy)
+    threading.Thread(target=librechat.serve_forever, daemon=True).start()
+    exporter = Process(
+        tmp_path_factory.mktemp("exporter"),
+        MONGODB_URI=mongodb_uri,
+        MONGODB_DATABASE=database.name,
+        EXTERNAL_MODEL_REGEX="gpt|claude",
+        LIBRECHAT_URL=f"http://127.0.0.1:{librechat.server_port}",
+        STATE_REFRESH="1",
+    ).start()
+    exporter.scrape()
+    names = ("vllm", "dcgm", "node", "cadvisor", "claude_code")
+    mocks = {name: mock_servers.serve(getattr(mock_servers, name), "127.0.0.1", 0) for name in names}
+    ports = {name: port for name, (port, _) in mocks.items()}
+    stop = threading.Event()
+    traffic = threading.Thread(target=simulator.run, args=(20, stop))
+    try:
+        with Prometheus(configuration(exporter, ports)) as server:
+            traffic.start()
+            time.sleep(SECONDS)
+            targets = server.get("targets")["activeTargets"]
+            assert [one["scrapePool"] for one in targets if one["health"] != "up"] == [], targets
+            yield server
+    finally:
+        stop.set()
+        traffic.join()
+        exporter.stop()
+        librechat.shutdown()
+        librechat.server_close()
+        for _, end in mocks.values():
+            end()
+        client.drop_database(database)
+        client.close()
+
+
+def panels(path: Path) -> list[dict[str, Any]]:
+    return [panel for panel in json.loads(path.read_text())["panels"] if panel.get("targets")]
+
+
+def expressions(path: Path) -> list[tuple[str, str]]:
+    """Titles and expressions, with Grafana's variables replaced."""
+    found = []
+    for panel in panels(path):
+        for target in panel["targets"]:
+            expression = target["expr"]
+            for name, value in VARIABLES.items():
+                expression = expression.replace(name, value)
+            assert "$" not in expression, f"{expression} has a variable that is not known here"
+            found.append((panel["title"], expression))
+    return found
+
+
+def has_data(server: Prometheus, expression: str) -> bool:
+    """Whether there was a number at any time."""
+    end = time.time()
+    series = server.get("query_range", query=expression, start=str(end - SECONDS), end=str(end), step="1")["result"]
+    return any(math.isfinite(float(value)) for one in series for _, value in one["values"])
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_query_of_a_dashboard_returns_data(prometheus: Prometheus, path: Path) -> None:
+    found = expressions(path)
+    assert len(found) >= 10
+    empty = [(title, expression) for title, expression in found if not has_data(prometheus, expression)]
+    assert not empty
+
+
+def test_every_variable_finds_values(prometheus: Prometheus) -> None:
+    for path in DASHBOARDS:
+        variables = [one for one in json.loads(path.read_text())["templating"]["list"] if one["type"] == "query"]
+        for one in variables:
+            [(selector, label)] = re.findall(r"label_values\((.*), (\w+)\)$", one["query"])
+            for name, value in VARIABLES.items():
+                selector = selector.replace(name, value)
+            assert any(label in series["metric"] for series in prometheus.query(selector)), one["query"]
+
+
+def test_every_rule_and_alert_is_evaluated(prometheus: Prometheus) -> None:
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    wanted = [rule for path in RULES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
+    assert len(rules) == len(wanted) > 30
+    for rule in rules:
+        assert (rule["health"], rule.get("lastError", "")) == ("ok", ""), rule["name"]
+        if rule["type"] == "recording":
+            assert has_data(prometheus, rule["name"]), rule["name"]
+        else:
+            prometheus.query(rule["query"])
+    firing = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] == "firing"}
+    assert not firing, "nothing is wrong here"

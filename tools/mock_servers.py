@@ -1,0 +1,183 @@
+"""What the servers beside LibreChat would tell Prometheus, without them: vLLM, GPUs, a machine, containers, agents.
+
+The names and labels are theirs; the numbers follow a load that rises and falls within minutes. For the demo and tests:
+`python -m tools.mock_servers` serves each on its usual port.
+"""
+
+import argparse
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+MODELS = ("llama-3.3-70b", "mistral-large-2411")
+_PERIOD = 300.0
+_LATENCIES = ("0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "+Inf")
+
+
+def load(seconds: float) -> float:
+    """Between 0.2 and 1."""
+    return 0.6 + 0.4 * math.sin(seconds * 2 * math.pi / _PERIOD)
+
+
+def work(seconds: float) -> float:
+    """The load up to then: what a counter follows."""
+    return 0.6 * seconds + 0.4 * _PERIOD / (2 * math.pi) * (1 - math.cos(seconds * 2 * math.pi / _PERIOD))
+
+
+def _gauge(name: str, text: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(name: str, text: str, values: Mapping[Any, float], *labels: str) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _latency(name: str, text: str, typical: float, done: float) -> Metric:
+    """Requests whose latency is spread around a typical one, in seconds."""
+    family = HistogramMetricFamily(name, text, labels=("model_name",))
+    for model in MODELS:
+        shares = [1 - math.exp(-float(bound) / typical) for bound in _LATENCIES]
+        family.add_metric(
+            (model,), list(zip(_LATENCIES, (done * share for share in shares), strict=True)), done * typical
+        )
+    return family
+
+
+def vllm(now: float) -> Iterable[Metric]:
+    done = 2 * work(now)
+    yield _gauge(
+        "vllm:num_requests_running", "Requests running", {(m,): round(8 * load(now)) for m in MODELS}, "model_name"
+    )
+    waiting = max(0, round(10 * (load(now) - 0.8)))
+    yield _gauge("vllm:num_requests_waiting", "Requests waiting", {(m,): waiting for m in MODELS}, "model_name")
+    yield _gauge(
+        "vllm:kv_cache_usage_perc", "Share of the cache used", {(m,): 0.9 * load(now) for m in MODELS}, "model_name"
+    )
+    yield _counter(
+        "vllm:request_success_total",
+        "Requests done",
+        {(m, "stop"): done for m in MODELS},
+        "model_name",
+        "finished_reason",
+    )
+    yield _counter("vllm:prompt_tokens_total", "Prompt tokens", {(m,): 900 * done for m in MODELS}, "model_name")
+    yield _counter("vllm:generation_tokens_total", "Tokens made", {(m,): 300 * done for m in MODELS}, "model_name")
+    yield _latency("vllm:time_to_first_token_seconds", "Until the first token", 0.4, done)
+    yield _latency("vllm:e2e_request_latency_seconds", "A whole request", 4.0, done)
+
+
+def dcgm(now: float) -> Iterable[Metric]:
+    labels = ("gpu", "UUID", "modelName", "Hostname")
+    cards = [(str(number), f"GPU-{number}", "NVIDIA H100 80GB HBM3", "llm1") for number in range(2)]
+    for name, text, value in (
+        ("DCGM_FI_DEV_GPU_UTIL", "GPU utilization (in %)", 100 * load(now)),
+        ("DCGM_FI_DEV_FB_USED", "Framebuffer memory used (in MiB)", 60_000 + 15_000 * load(now)),
+        ("DCGM_FI_DEV_FB_FREE", "Framebuffer memory free (in MiB)", 20_000 - 15_000 * load(now)),
+        ("DCGM_FI_DEV_POWER_USAGE", "Power draw (in W)", 120 + 500 * load(now)),
+        ("DCGM_FI_DEV_GPU_TEMP", "GPU temperature (in C)", 35 + 40 * load(now)),
+    ):
+        yield _gauge(name, text, dict.fromkeys(cards, value), *labels)
+
+
+def node(now: float) -> Iterable[Metric]:
+    busy = 0.5 * work(now)
+    seconds = {
+        (str(cpu), mode): busy if mode == "user" else now - busy for cpu in range(4) for mode in ("user", "idle")
+    }
+    yield _counter("node_cpu_seconds_total", "Seconds of the processors", seconds, "cpu", "mode")
+    yield _gauge("node_memory_MemTotal_bytes", "Memory", {(): 512e9})
+    yield _gauge("node_memory_MemAvailable_bytes", "Memory that is free", {(): 512e9 - 300e9 * load(now)})
+    exported = {(): time.time() - 3600}
+    yield _gauge(
+        "librechat_export_last_success_timestamp_seconds", "When the last export that succeeded ended", exported
+    )
+
+
+def cadvisor(now: float) -> Iterable[Metric]:
+    names = [("LibreChat",), ("chat-mongodb",), ("vllm",)]
+    yield _counter("container_cpu_usage_seconds_total", "Seconds", dict.fromkeys(names, work(now)), "name")
+    yield _gauge("container_memory_working_set_bytes", "Memory", dict.fromkeys(names, 2e9 + 1e9 * load(now)), "name")
+
+
+def claude_code(now: float) -> Iterable[Metric]:
+    """As Prometheus names what it receives over OTLP, for two sessions of one user."""
+    sessions = [("5d2f1c3e-1", "1"), ("77aa0b42-2", "2")]
+    one = ("session_id", "organization_id")
+    kinds = {"input": 20, "output": 60, "cacheRead": 2000, "cacheCreation": 150}
+    model = "claude-sonnet-4-5"
+    tokens = {(*s, kind, model): 1 + rate * work(now) for s in sessions for kind, rate in kinds.items()}
+    yield _counter("claude_code_session_count_total", "Sessions", dict.fromkeys(sessions, 1), *one)
+    yield _counter("claude_code_token_usage_tokens_total", "Tokens", tokens, *one, "type", "model")
+    cost = {(*s, model): 0.02 + 0.002 * work(now) for s in sessions}
+    yield _counter("claude_code_cost_usage_USD_total", "Cost", cost, *one, "model")
+    lines = {(*s, kind): 1 + 0.3 * work(now) for s in sessions for kind in ("added", "removed")}
+    yield _counter("claude_code_lines_of_code_count_total", "Lines of code", lines, *one, "type")
+    yield _counter("claude_code_commit_count_total", "Commits", dict.fromkeys(sessions, 1 + now // 600), *one)
+    yield _counter(
+        "claude_code_pull_request_count_total", "Pull requests", dict.fromkeys(sessions, 1 + now // 3600), *one
+    )
+    active = {(*s, kind): 1 + 0.5 * work(now) for s in sessions for kind in ("cli", "user")}
+    yield _counter("claude_code_active_time_seconds_total", "Time at work", active, *one, "type")
+    decisions = {(*s, "Edit", kind): 1 + 0.05 * work(now) for s in sessions for kind in ("accept", "reject")}
+    yield _counter("claude_code_code_edit_tool_decision_total", "Decisions", decisions, *one, "tool", "decision")
+
+
+SERVERS: dict[int, Callable[[float], Iterable[Metric]]] = {
+    8000: vllm,
+    9400: dcgm,
+    9100: node,
+    8080: cadvisor,
+    9464: claude_code,
+}
+
+
+class _Mock(Collector):
+    def __init__(self, families: Callable[[float], Iterable[Metric]]) -> None:
+        self._families = families
+        self._started = time.monotonic()
+
+    def collect(self) -> Iterable[Metric]:
+        # From the middle of the first period on, so that counters do not begin at 0.
+        return self._families(_PERIOD / 2 + time.monotonic() - self._started)
+
+
+def serve(families: Callable[[float], Iterable[Metric]], address: str, port: int) -> tuple[int, Callable[[], None]]:
+    """Serves them under /metrics. Returns the port, which is a free one for 0, and what ends it."""
+    registry = CollectorRegistry()
+    registry.register(_Mock(families))
+    server, thread = start_http_server(port, address, registry)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return server.server_port, stop
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.mock_servers", description=__doc__)
+    parser.add_argument("--address", default="127.0.0.1", help="where to listen; 0.0.0.0 within a container")
+    arguments = parser.parse_args()
+    for port, families in SERVERS.items():
+        serve(families, arguments.address, port)
+        print(f"{families.__name__}: http://{arguments.address}:{port}/metrics", flush=True)
+    threading.Event().wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,6 +4,7 @@
 
 UV = $$(tools/bootstrap.sh)
 RUN = $(UV) run --locked --all-groups
+COMPOSE = */docker-compose*.yml deploy/*/docker-compose*.yml
 
 help:
 	@echo "make demo       the exporter on port 8000, beside a private MongoDB with simulated traffic"
@@ -20,10 +21,11 @@ lint:
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) hadolint Dockerfile
-	$(RUN) yamllint --strict .github historic-analysis
+	$(RUN) yamllint --strict .github historic-analysis prometheus-dev deploy
+	$(RUN) zizmor --offline --no-progress .github
 	$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(RUN) check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
-	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec historic-analysis/docker-compose.yml
+	$(RUN) check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE)
 
 test: lint
 	tools/debian-packages.sh

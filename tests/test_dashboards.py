@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pymongo.database import Database
 
 from librechat_exporter.historic import command
 from librechat_exporter.simulator import Simulator
 from tests.conftest import METRICS_PY, Document, Metrics
 
-HISTORIC = METRICS_PY.parent / "historic-analysis"
+ROOT = METRICS_PY.parent
+HISTORIC = ROOT / "historic-analysis"
+COMPOSE = sorted(ROOT.glob("*/docker-compose*.yml")) + sorted(ROOT.glob("deploy/*/docker-compose*.yml"))
 DAYS = ("2026-01-01", "2026-04-30")
 
 
@@ -90,14 +93,21 @@ def test_the_numbers_of_the_historic_dashboard(filled: Metrics, database: Databa
     assert float(first("Cost")) == pytest.approx(spent / 1e6, rel=1e-6)
 
 
-def test_what_compose_mounts_and_provisions_exists() -> None:
-    compose = (HISTORIC / "docker-compose.yml").read_text()
-    mounted = re.findall(r"- (\./[^:]+):", compose)
-    assert len(mounted) == 3
-    assert all((HISTORIC / path).exists() for path in mounted)
-    for image in re.findall(r"image: (\S+)", compose):
-        assert re.search(r":\d+\.\d+\.\d+$", image) or image == "librechat-exporter"
-    for port in re.findall(r"^      - (\S+:\d+)$", compose, re.MULTILINE):
-        assert port.startswith("127.0.0.1:")
-    source = (HISTORIC / "grafana" / "provisioning" / "datasources" / "mariadb.yml").read_text()
-    assert re.search(r"^    type: mysql$", source, re.MULTILINE)
+@pytest.mark.parametrize("path", COMPOSE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_compose_mounts_exists_and_nothing_is_published(path: Path) -> None:
+    services = yaml.safe_load(path.read_text())["services"]
+    for name, service in services.items():
+        for mounted in service.get("volumes", ()):
+            source = mounted.partition(":")[0]
+            assert not source.startswith(".") or (path.parent / source).exists(), mounted
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+        image = service.get("image", "librechat-exporter")
+        tag = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", image).partition(":")[2]
+        assert tag not in ("latest", "") or image == "librechat-exporter", f"{image} is not pinned"
+
+
+def test_the_sources_that_are_provisioned() -> None:
+    for folder, kind in ((HISTORIC, "mysql"), (ROOT / "prometheus-dev", "prometheus")):
+        [path] = (folder / "grafana" / "provisioning" / "datasources").glob("*.yml")
+        [source] = yaml.safe_load(path.read_text())["datasources"]
+        assert (source["type"], source["isDefault"]) == (kind, True)

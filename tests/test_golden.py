@@ -30,6 +30,8 @@ KEPT_NAMES = {
     "librechat_thumbs_up_total": 'non-counter metrics should not have "_total" suffix',
     "librechat_thumbs_down_total": 'non-counter metrics should not have "_total" suffix',
     "librechat_agents_total": 'non-counter metrics should not have "_total" suffix',
+    "librechat_memory_entries_total": 'non-counter metrics should not have "_total" suffix',
+    "librechat_shared_links_total": 'non-counter metrics should not have "_total" suffix',
     "librechat_rated_messages_total": 'non-counter metrics should not have "_total" suffix',
 }
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -157,3 +158,51 @@ def test_every_rule_and_alert_is_evaluated(prometheus: Prometheus) -> None:
             prometheus.query(rule["query"])
     firing = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] == "firing"}
     assert not firing, "nothing is wrong here"
+
+
+def test_promtool_accepts_and_tests_the_rules() -> None:
+    """In its unit tests every alert fires, and is silent, on series that are made for it."""
+    subprocess.run(["promtool", "check", "rules", *RULES], check=True, capture_output=True)
+    tests = sorted((FOLDER / "rules" / "tests").glob("*.yml"))
+    ran = subprocess.run(["promtool", "test", "rules", *tests], check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "rules" / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_every_alert_is_tested_and_has_its_section() -> None:
+    tests = "".join(path.read_text() for path in (FOLDER / "rules" / "tests").glob("*.yml"))
+    sections = re.findall(r"^### (\w+)$", (ROOT / "docs" / "alerts.md").read_text(), re.MULTILINE)
+    assert sorted(sections) == sorted(alert["alert"] for alert in alerts())
+    for alert in alerts():
+        name = alert["alert"]
+        assert f'alertname="{name}"' in tests, name
+        assert alert["annotations"]["runbook_url"] == f"docs/alerts.md#{name.lower()}"
+        assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
+        assert alert["labels"]["severity"] in ("warning", "critical")
+        assert "for" in alert
+
+
+def test_recording_rules_are_named_by_the_convention() -> None:
+    groups = yaml.safe_load((FOLDER / "rules" / "recording.yml").read_text())["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert re.fullmatch(r"[a-z_]+:[a-z_]+:[a-z0-9_]+", rule["record"]), rule["record"]
+
+
+def test_the_demo_scrapes_what_the_real_one_does() -> None:
+    real, demo = (yaml.safe_load((FOLDER / f"prometheus{name}.yml").read_text()) for name in ("", ".demo"))
+    assert (real["global"], real["rule_files"]) == (demo["global"], demo["rule_files"])
+    jobs = {job["job_name"]: job for job in demo["scrape_configs"]}
+    assert jobs.pop("claude_code")
+    real_jobs = {job["job_name"]: job for job in real["scrape_configs"]}
+    assert jobs.pop("librechat") != real_jobs.pop("librechat")
+    assert jobs == real_jobs
+
+
+def test_the_override_of_the_readme_is_the_file() -> None:
+    shown = (ROOT / "README.md").read_text()
+    override = (ROOT / "deploy" / "librechat" / "docker-compose.override.yml").read_text()
+    assert override[override.index("services:") :] in shown

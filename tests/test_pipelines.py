@@ -130,7 +130,7 @@ def check_read_only(commands: list[Document]) -> None:
 
 # What is read as a whole: in the background, as rarely as it is slow.
 IN_THE_BACKGROUND = {
-    *("balances", "files", "users", "sessions", "memoryentries", "agents"),
+    *("balances", "files", "users", "sessions", "memoryentries", "sharedlinks", "agents"),
     *("agentapikeys", "scheduleruns", "bans", "logs"),
 }
 

@@ -29,7 +29,7 @@ lint:
 
 test: lint
 	tools/debian-packages.sh
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadfile
 
 bench:
 	$(RUN) python -m benchmarks.scrape

@@ -73,14 +73,14 @@ def test_a_slow_value_that_fails_is_served_until_it_is_too_old(monkeypatch: pyte
 
 
 def test_what_a_former_process_read_serves_until_it_is_read_anew() -> None:
-    source = Source()
-    value: Refreshed[int] = Refreshed("numbers")
-    value.restore(100, age=50, took=1)
+    source = Source(seconds=0.2)
+    value: Refreshed[int] = Refreshed("numbers", at_once=1.0)
+    value.restore(100, age=50, took=2)
     assert value.get(source.read, soon()) == 100
     assert value.age == pytest.approx(50, abs=1)
-    value.restore(100, age=61, took=1)
+    value.restore(100, age=61, took=2)
     assert value.get(source.read, soon()) == 100
-    time.sleep(0.1)
+    time.sleep(0.5)
     assert value.get(source.read, soon()) == 2, "the first was read meanwhile, and was quick"
     old: Refreshed[int] = Refreshed("numbers")
     old.restore(100, age=1000, took=1)

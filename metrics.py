@@ -8,6 +8,7 @@ import sys
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
+from librechat_exporter.access import AccessError
 from librechat_exporter.daemon import Daemon, check, print_indexes
 from librechat_exporter.faults import describe
 from librechat_exporter.settings import Settings, SettingsError
@@ -67,6 +68,9 @@ def _check(settings: Settings) -> int:
 def _serve(settings: Settings) -> int:
     try:
         Daemon(settings).run()
+    except AccessError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return 2
     except StateInUseError as error:
         log.error("%s", error)  # noqa: TRY400
         return 1

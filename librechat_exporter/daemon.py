@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from types import FrameType
 
 import pymongo
-from cheroot import wsgi
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 from prometheus_client.registry import CollectorRegistry
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
+from librechat_exporter.access import Access
 from librechat_exporter.collectors import (
     agents,
     answers,
@@ -40,16 +40,16 @@ from librechat_exporter.fields import IS_RATED, RATINGS_INDEX
 from librechat_exporter.ledger import SEEN_KEPT, Ledger
 from librechat_exporter.librechat import LibreChat, connect
 from librechat_exporter.scrape import Outcome, Runner
+from librechat_exporter.server import Server
 from librechat_exporter.settings import Settings
 from librechat_exporter.state import State
-from librechat_exporter.web import THREADS, Application
+from librechat_exporter.web import Application
 from librechat_exporter.windows import HOUR
 
 log = logging.getLogger(__name__)
 
 _READINESS_SECONDS = 2.0
 _CHECK_SECONDS = 5.0
-_SHUTDOWN_SECONDS = 2
 _INDEX_BYTES = 100  # an entry, before compression
 
 
@@ -79,7 +79,7 @@ def all_collectors(settings: Settings) -> list[Collector]:
 
 
 class Daemon:
-    """The running exporter. Raises StateInUseError if another one has the state file."""
+    """The running exporter. Raises StateInUseError if another one has the state file, AccessError."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -107,33 +107,23 @@ class Daemon:
         self._stop = threading.Event()
         # An Event cannot be set by a signal handler: it may interrupt the wait that holds the Event's lock.
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._server = wsgi.Server(
-            settings.bind_address,
-            Application(self.registry, self, settings.scrape_timeout),
-            numthreads=THREADS,
-            server_name="librechat-exporter",
-            request_queue_size=128,
-            timeout=10,
-            shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
+        self._access = Access(settings.web_config_file)
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises OSError if the address cannot be bound."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        self._server.prepare()
+        application = Application(self.registry, self, self.settings.scrape_timeout)
+        server = Server(self.settings.bind_address, application.respond, self._access)
         self.ledger.start()
         self._examined.start()
-        serving = threading.Thread(target=self._server.serve, name="serve", daemon=True)
-        serving.start()
+        server.start()
         log.info("librechat-exporter %s serves on %s", __version__, self.settings.listen_address)
         self._signals.get()
         log.info("Stopping")
         self._stop.set()
         self.runner.stop()
-        stopping = threading.Thread(target=self._server.stop, name="stop", daemon=True)
-        stopping.start()
-        stopping.join(_SHUTDOWN_SECONDS)
+        server.stop()
         self.ledger.close(seconds=1.0)
         log.info("Stopped")
 

@@ -86,7 +86,8 @@ class LibreChatSettings(BaseSettings):
     def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
         read = {}
         for name in cls.model_fields:
-            path = values.get(name) if name.endswith("_file") else None
+            is_secret = name.endswith("_file") and name.removesuffix("_file") in cls.model_fields
+            path = values.get(name) if is_secret else None
             if path:
                 try:
                     read[name.removesuffix("_file")] = Path(path).read_text(encoding="utf-8").strip()
@@ -150,6 +151,22 @@ class Settings(LibreChatSettings):
     """The daemon's."""
 
     listen_address: str = Field(default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6")
+    web_config_file: Path | None = Field(
+        default=None,
+        description="TLS, client certificates, basic authentication: a file in the format of Prometheus' "
+        "exporter-toolkit; unset, plain HTTP for everybody who reaches the port",
+    )
+    healthcheck_user: str = Field(
+        default="healthcheck", description="As whom the image's health check asks, if WEB_CONFIG_FILE has users"
+    )
+    healthcheck_password: SecretStr = Field(default=SecretStr(""), description="That user's password")
+    healthcheck_password_file: Path | None = Field(
+        default=None, description="A file that holds the password; wins over HEALTHCHECK_PASSWORD"
+    )
+    healthcheck_cert_file: Path | None = Field(
+        default=None, description="The health check's certificate (PEM), if WEB_CONFIG_FILE demands one"
+    )
+    healthcheck_key_file: Path | None = Field(default=None, description="That certificate's key (PEM)")
     state_path: str = Field(
         default="state/ledger.sqlite",
         description="The file that keeps the counters across restarts; its folder must be writable and kept",

@@ -5,22 +5,21 @@ import html
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Protocol
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from librechat_exporter import __version__
+from librechat_exporter.exchange import Request, Response, text
 from librechat_exporter.scrape import MARGIN_SECONDS, Outcome, deadline_of_request
-
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-Environ = dict[str, Any]
+from librechat_exporter.server import THREADS
 
 LONGEST_SCRAPE = 300.0
-# Workers of the server: most may wait for a scrape, some always answer the health checks.
-THREADS = 64
-SCRAPES_AT_ONCE = 56
+# Of the server's threads most may wait for a scrape; some always answer the health checks.
+SCRAPES_AT_ONCE = THREADS - 8
 
 
 class Status(Protocol):
@@ -43,7 +42,7 @@ class Status(Protocol):
 
 
 class Application:
-    """The WSGI application."""
+    """Answers requests."""
 
     def __init__(self, registry: CollectorRegistry, status: Status, scrape_timeout: float) -> None:
         self._registry = registry
@@ -51,61 +50,54 @@ class Application:
         self._scrape_timeout = scrape_timeout
         self._places = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        status, headers, body = self._respond(environ)
-        headers.append(("Content-Length", str(len(body))))
-        start_response(status, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def _respond(self, environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
-        path = environ.get("PATH_INFO") or "/"
+    def respond(self, request: Request) -> Response:
         pages = {"/": self._root, "/metrics": self._metrics, "/health": self._health, "/ready": self._ready}
-        if path not in pages:
-            return _text("404 Not Found", "Not found. There are /metrics, /health and /ready.\n")
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            status, headers, body = _text("405 Method Not Allowed", "Only GET and HEAD.\n")
-            return status, [*headers, ("Allow", "GET, HEAD")], body
-        return pages[path](environ)
+        if request.path not in pages:
+            return text(HTTPStatus.NOT_FOUND, "Not found. There are /metrics, /health and /ready.")
+        if request.method not in ("GET", "HEAD"):
+            return text(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.", ("Allow", "GET, HEAD"))
+        return pages[request.path](request)
 
-    def _root(self, environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
-        if "text/html" in environ.get("HTTP_ACCEPT", ""):
-            return "200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Vary", "Accept")], self._page()
-        return self._metrics(environ)
+    def _root(self, request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            headers = [("Content-Type", "text/html; charset=utf-8"), ("Vary", "Accept")]
+            return Response(HTTPStatus.OK, headers, self._page())
+        return self._metrics(request)
 
-    def _metrics(self, environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
+    def _metrics(self, request: Request) -> Response:
         if not self._places.acquire(blocking=False):
-            return _text("503 Service Unavailable", f"{SCRAPES_AT_ONCE} scrapes are waiting already.\n")
-        deadline = deadline_of_request.set(time.monotonic() + self._timeout(environ))
+            return text(HTTPStatus.SERVICE_UNAVAILABLE, f"{SCRAPES_AT_ONCE} scrapes are waiting already.")
+        deadline = deadline_of_request.set(time.monotonic() + self._timeout(request))
         try:
-            encode, content_type = _encoder(environ.get("HTTP_ACCEPT", ""))
+            encode, content_type = _encoder(request.headers.get("accept", ""))
             body = encode(self._registry)
         finally:
             deadline_of_request.reset(deadline)
             self._places.release()
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
-        if _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
+        if _accepts_gzip(request.headers.get("accept-encoding", "")):
             # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
-            return "200 OK", [*headers, ("Content-Encoding", "gzip")], gzip.compress(body, compresslevel=1, mtime=0)
-        return "200 OK", headers, body
+            headers, body = [*headers, ("Content-Encoding", "gzip")], gzip.compress(body, compresslevel=1, mtime=0)
+        return Response(HTTPStatus.OK, headers, body)
 
-    def _timeout(self, environ: Environ) -> float:
+    def _timeout(self, request: Request) -> float:
         """Seconds for the work. A header that makes no sense counts as none."""
         try:
-            seconds = float(environ.get("HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS", ""))
+            seconds = float(request.headers.get("x-prometheus-scrape-timeout-seconds", ""))
         except ValueError:
             seconds = self._scrape_timeout
         if not 0 < seconds <= LONGEST_SCRAPE:
             seconds = self._scrape_timeout
         return max(seconds - MARGIN_SECONDS, seconds / 2)
 
-    def _health(self, _environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
-        return _json("200 OK", {"status": "ok", "version": __version__})
+    def _health(self, _request: Request) -> Response:
+        return _json(HTTPStatus.OK, {"status": "ok", "version": __version__})
 
-    def _ready(self, _environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
+    def _ready(self, _request: Request) -> Response:
         reasons = self._status.readiness()
         if reasons:
-            return _json("503 Service Unavailable", {"status": "not ready", "reasons": reasons})
-        return _json("200 OK", {"status": "ready"})
+            return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reasons": reasons})
+        return _json(HTTPStatus.OK, {"status": "ready"})
 
     def _page(self) -> bytes:
         problems = self._status.problems()
@@ -149,12 +141,9 @@ def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
         return choose_encoder("")
 
 
-def _text(status: str, text: str) -> tuple[str, list[tuple[str, str]], bytes]:
-    return status, [("Content-Type", "text/plain; charset=utf-8")], text.encode()
-
-
-def _json(status: str, content: object) -> tuple[str, list[tuple[str, str]], bytes]:
-    return status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")], json.dumps(content).encode()
+def _json(status: HTTPStatus, content: object) -> Response:
+    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
+    return Response(status, headers, json.dumps(content).encode())
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

@@ -1,0 +1,29 @@
+"""A request, and its answer."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """headers: by their names in lower case; path: without the query."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Response:
+    """Content-Length is added when it is sent; the body is not sent to HEAD."""
+
+    status: HTTPStatus
+    headers: Headers
+    body: bytes
+
+
+def text(status: HTTPStatus, content: str, *headers: tuple[str, str]) -> Response:
+    """A line of plain text."""
+    return Response(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], f"{content}\n".encode())

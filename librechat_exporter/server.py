@@ -1,0 +1,260 @@
+"""The HTTP server: what a listening port must withstand.
+
+One thread reads and writes for all connections, so that a slow or silent client holds a socket and nothing else; a
+request is answered by one of a few worker threads only when all of its head is there. Everything is bounded: the size
+and the time of a head, idle connections, connections at a time, and the threads.
+"""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import h11
+
+from librechat_exporter.access import Access, AccessError
+from librechat_exporter.exchange import Request, Response, text
+from librechat_exporter.faults import FaultLog
+
+log = logging.getLogger(__name__)
+
+# Most wait for a scrape; some always answer the health checks.
+THREADS = 64
+# Those that have waited longest for a request make room for new ones.
+CONNECTIONS = 512
+HEAD_BYTES = 16_384
+# For a request's head once it has begun, for a TLS handshake, and for the client to take an answer.
+HEAD_SECONDS = 5.0
+WRITE_SECONDS = 30.0
+# A client that has more to say is listened to for this long, or it would not hear the answer.
+LINGER_SECONDS = 0.5
+# Between requests on one connection: Prometheus keeps it from scrape to scrape.
+IDLE_SECONDS = 180.0
+_BACKLOG = 128
+_CHUNK = 16_384
+_STOP_SECONDS = 2.0
+
+
+@dataclass(eq=False)
+class _Connection:
+    """One client. waiting: since when (time.monotonic()) it owes a request; None while it is answered."""
+
+    socket: socket.socket
+    task: asyncio.Task[None] | None = None
+    is_open: bool = False  # from then on its transport closes the socket
+    waiting: float | None = field(default_factory=time.monotonic)
+
+
+class Server:
+    """Serves what `respond` answers, to those whom `access` lets in. Raises OSError if the address cannot be bound."""
+
+    def __init__(self, address: tuple[str, int], respond: Callable[[Request], Response], access: Access) -> None:
+        self._respond = respond
+        self._access = access
+        self._faults = FaultLog()
+        self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="http")
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._connections: set[_Connection] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="serve", daemon=True)
+        self._stopping = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accepts nothing more, and lets the answers under way be sent, for a moment."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(_STOP_SECONDS + 1)
+        self._listener.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        # Its default writes a stack trace for each client that breaks off.
+        self._loop.set_exception_handler(
+            lambda _loop, context: log.debug("A connection failed: %s", context["message"])
+        )
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        accepting = self._loop.create_task(self._accept())
+        await self._stopping.wait()
+        accepting.cancel()
+        answering = [one.task for one in self._connections if one.task is not None and one.waiting is None]
+        for one in list(self._connections):
+            if one.task is not None and one.waiting is not None:
+                one.task.cancel()
+        if answering:
+            await asyncio.wait(answering, timeout=_STOP_SECONDS)
+        rest = [one.task for one in self._connections if one.task is not None]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(accepting, *rest, return_exceptions=True)
+        await asyncio.sleep(0)  # in which their transports close
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = await self._loop.sock_accept(self._listener)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):  # no descriptor is left
+                    self._make_room()
+                await asyncio.sleep(0.05)
+                continue
+            if len(self._connections) >= CONNECTIONS:
+                self._make_room()
+            connection = _Connection(accepted)
+            self._connections.add(connection)
+            connection.task = self._loop.create_task(self._converse(connection))
+            connection.task.add_done_callback(functools.partial(self._ended, connection))
+
+    def _ended(self, connection: _Connection, _task: asyncio.Task[None]) -> None:
+        """However it ended, even if it never began."""
+        self._connections.discard(connection)
+        if not connection.is_open:
+            connection.socket.close()
+
+    def _make_room(self) -> None:
+        waiting = [one for one in self._connections if one.waiting is not None]
+        if waiting:
+            longest = min(waiting, key=lambda one: one.waiting or 0)
+            self._connections.discard(longest)
+            if longest.task is not None:
+                longest.task.cancel()
+
+    async def _converse(self, connection: _Connection) -> None:
+        """One connection from its first byte to its last. A client that breaks the rules, or off, leaves no trace."""
+        writer: asyncio.StreamWriter | None = None
+        try:
+            reader, writer = await self._open(connection)
+            await self._answer_requests(connection, reader, writer)
+        except (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+            log.debug("A connection ended: %s", type(error).__name__)
+        finally:
+            if writer is not None:
+                writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+
+    async def _open(self, connection: _Connection) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """With TLS, after the handshake. Raises OSError, TimeoutError."""
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reader = asyncio.StreamReader(limit=2 * HEAD_BYTES, loop=self._loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
+        try:
+            context = self._access.tls()
+        except AccessError as error:
+            raise ConnectionError(str(error)) from None
+        times = {"ssl_handshake_timeout": HEAD_SECONDS, "ssl_shutdown_timeout": 1.0} if context is not None else {}
+        transport, _ = await self._loop.connect_accepted_socket(
+            lambda: protocol, connection.socket, ssl=context, **times
+        )
+        connection.is_open = True
+        return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
+
+    async def _answer_requests(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        first = HEAD_SECONDS
+        while True:
+            connection.waiting = time.monotonic()
+            try:
+                request = await _read(http, reader, first)
+            except h11.RemoteProtocolError as error:
+                if http.our_state is h11.IDLE:
+                    status = HTTPStatus(error.error_status_hint)
+                    await _write(http, writer, text(status, status.phrase), is_head=False)
+                    await _linger(reader, writer)
+                return
+            if request is None:
+                return
+            connection.waiting = None
+            peer = writer.get_extra_info("peercert")
+            response = await self._loop.run_in_executor(self._workers, self._answer, request, peer)
+            await _write(http, writer, response, is_head=request.method == "HEAD")
+            if http.our_state is not h11.DONE or http.their_state is not h11.DONE:  # a body that nobody wants
+                await _linger(reader, writer)
+                return
+            http.start_next_cycle()
+            first = IDLE_SECONDS
+
+    def _answer(self, request: Request, peer: object) -> Response:
+        try:
+            allowed = self._access.check(request.headers, peer)
+            if isinstance(allowed, Response):
+                return allowed
+            response = self._respond(request)
+        except AccessError:
+            return text(HTTPStatus.INTERNAL_SERVER_ERROR, "WEB_CONFIG_FILE cannot be used: see the log.")
+        except Exception as error:  # noqa: BLE001
+            self._faults.failed("Answering a request", error)
+            return text(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error: see the log.")
+        return Response(response.status, [*response.headers, *allowed.headers], response.body)
+
+
+async def _read(http: h11.Connection, reader: asyncio.StreamReader, first: float) -> Request | None:
+    """The next request, None if the client closes. `first` seconds until it begins, HEAD_SECONDS for the rest.
+
+    Raises h11.RemoteProtocolError, TimeoutError, OSError.
+    """
+    event = http.next_event()
+    if event is h11.NEED_DATA:
+        async with asyncio.timeout(first):
+            http.receive_data(await reader.read(_CHUNK))
+        async with asyncio.timeout(HEAD_SECONDS):
+            while (event := http.next_event()) is h11.NEED_DATA:
+                http.receive_data(await reader.read(_CHUNK))
+    if not isinstance(event, h11.Request):
+        return None
+    http.next_event()  # its end, if it has no body
+    headers: dict[str, str] = {}
+    for name, value in event.headers:
+        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    path = event.target.decode("latin-1").partition("?")[0]
+    return Request(event.method.decode("latin-1"), path, headers)
+
+
+async def _write(http: h11.Connection, writer: asyncio.StreamWriter, response: Response, *, is_head: bool) -> None:
+    """Raises TimeoutError if the client does not take it, OSError."""
+    headers = [*response.headers, ("Content-Length", str(len(response.body))), ("Server", "librechat-exporter")]
+    head = h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase)
+    parts = [http.send(head)]
+    if not is_head:
+        parts.append(http.send(h11.Data(response.body)))
+    parts.append(http.send(h11.EndOfMessage()))
+    writer.write(b"".join(part for part in parts if part))
+    with contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(WRITE_SECONDS):
+            await writer.drain()
+            while writer.transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A socket that is closed while something is unread resets the connection, and what was answered with it."""
+    with contextlib.suppress(OSError, TimeoutError):
+        if writer.can_write_eof():
+            writer.write_eof()
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await reader.read(_CHUNK):
+                pass

@@ -1,0 +1,344 @@
+"""WEB_CONFIG_FILE: TLS, client certificates, basic authentication, headers, rate limit; what is refused; reloading."""
+
+import base64
+import http.client
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+import trustme
+import yaml
+
+from librechat_exporter.access import Access, AccessError, Allowed
+from librechat_exporter.exchange import Response
+from tests.conftest import MakeProcess, Process
+from tools.prometheus import Prometheus
+from tools.server import die_with_parent
+
+PASSWORD = "s3cret: with ü and colon"  # noqa: S105
+HASHED = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+USERS = {"basic_auth_users": {"prometheus": HASHED, "zoë": HASHED}}
+
+
+class Certificates:
+    """A certificate authority, its server and two clients, and a client of another authority."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = trustme.CA()
+        self.authority.cert_pem.write_to_path(folder / "ca.pem")
+        self.write("server", self.authority.issue_cert("127.0.0.1", "localhost"))
+        self.write("client", self.authority.issue_cert("prometheus.example.org"))
+        self.write("other", self.authority.issue_cert("other.example.org"))
+        self.write("stranger", trustme.CA().issue_cert("prometheus.example.org"))
+
+    def write(self, name: str, certificate: trustme.LeafCert) -> None:
+        certificate.private_key_pem.write_to_path(self.folder / f"{name}.key")
+        (self.folder / f"{name}.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+
+    def tls(self, **more: Any) -> dict[str, Any]:
+        """The file's section, with relative paths."""
+        return {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key", **more}}
+
+    def context(self, client: str | None = None) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.pem"))
+        if client is not None:
+            context.load_cert_chain(self.folder / f"{client}.pem", self.folder / f"{client}.key")
+        return context
+
+
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def config(folder: Path, content: Any) -> Path:
+    path = folder / "web.yml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def lower(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def status(access: Access, **headers: str) -> int:
+    found = access.check(headers, None)
+    return 200 if isinstance(found, Allowed) else found.status
+
+
+def get(
+    one: Process, context: ssl.SSLContext | None, path: str = "/metrics", headers: dict[str, str] | None = None
+) -> tuple[int, http.client.HTTPMessage]:
+    if context is None:
+        connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=10)
+    else:
+        connection = http.client.HTTPSConnection("127.0.0.1", one.port, timeout=10, context=context)
+    connection.request("GET", path, headers=headers or {})
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status, response.headers
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: [", "is not YAML"),
+        ("[]", "valid dictionary"),
+        ({"tls_sever_config": {}}, "tls_sever_config: is not a key of the format"),
+        ({"tls_server_config": {"cert_file": "server.pem"}}, "cert_file and key_file are both needed"),
+        ({"tls_server_config": {"cert": "PEM", "key": "PEM"}}, "cert is not implemented: write it into a file"),
+        ({"tls_server_config": {"curve_preferences": ["X25519"]}}, "curve_preferences is not implemented"),
+        ({"tls_server_config": {"certfile": "x"}}, "tls_server_config.certfile: is not a key of the format"),
+        ({"tls_server_config": {"cert_file": "no.pem", "key_file": "no.key"}}, "cannot be used: No such file"),
+        ({"http_server_config": {"http2": True}}, "only false is implemented"),
+        ({"http_server_config": {"headers": {"X-Powered-By": "x"}}}, "X-Powered-By may not be set"),
+        ({"http_server_config": {"headers": {"X-Frame-Options": "allow"}}}, "must be one of deny, sameorigin"),
+        ({"basic_auth_users": {"ann": "plain text"}}, "the password of 'ann' must be a bcrypt hash"),
+        ({"rate_limit": {"interval": "1 second"}}, "must be a duration such as"),
+        ({"rate_limit": {"interval": "1s"}}, "burst must be at least 1"),
+    ],
+)
+def test_what_cannot_be_used_stops_the_start(tmp_path: Path, content: Any, said: str) -> None:
+    with pytest.raises(AccessError) as error:
+        Access(config(tmp_path, content))
+    assert said in str(error.value)
+    assert str(error.value).startswith(f"WEB_CONFIG_FILE {tmp_path / 'web.yml'}")
+    assert "plain text" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"client_auth_type": "RequireAnyClientCert"}, "RequireAnyClientCert is not implemented"),
+        ({"client_auth_type": "Require"}, "client_auth_type must be one of"),
+        ({"client_auth_type": "RequireAndVerifyClientCert"}, "client_ca_file and a client_auth_type"),
+        ({"client_ca_file": "ca.pem"}, "client_ca_file and a client_auth_type"),
+        ({"client_allowed_sans": ["x"]}, "client_allowed_sans needs"),
+        ({"min_version": "TLS10"}, "min_version must be one of TLS12, TLS13"),
+        ({"cipher_suites": ["TLS_RSA_WITH_RC4_128_SHA"]}, "'TLS_RSA_WITH_RC4_128_SHA' is not implemented"),
+        ({"key_file": "ca.pem"}, "cert_file and key_file cannot be used"),
+        (
+            {"client_auth_type": "VerifyClientCertIfGiven", "client_ca_file": "server.key"},
+            "client_ca_file cannot be used",
+        ),
+    ],
+)
+def test_tls_that_cannot_be_used_stops_the_start(issued: Certificates, more: dict[str, Any], said: str) -> None:
+    with pytest.raises(AccessError, match=said):
+        Access(config(issued.folder, issued.tls(**more)))
+
+
+def test_the_process_says_so_and_ends(process: MakeProcess, tmp_path: Path) -> None:
+    one = process(WEB_CONFIG_FILE=str(config(tmp_path, {"oops": 1})))
+    command = [sys.executable, str(Path(__file__).parent.parent / "metrics.py")]
+    ended = subprocess.run(command, env=one.environment, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert "oops: is not a key of the format" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_users(tmp_path: Path) -> None:
+    access = Access(config(tmp_path, USERS))
+    assert status(access, **lower(basic("prometheus", PASSWORD))) == 200
+    assert status(access, **lower(basic("zoë", PASSWORD))) == 200
+    for headers in (
+        {},
+        basic("prometheus", "wrong"),
+        basic("nobody", PASSWORD),
+        basic("", ""),
+        basic("prometheus", PASSWORD + "x" * 80),
+        {"Authorization": "Basic not/base64!"},
+        {"Authorization": "Bearer " + PASSWORD},
+        {"Authorization": "Basic " + base64.b64encode(b"prometheus").decode()},
+        {"Authorization": "Basic " + base64.b64encode(b"\xff\xfe:\xff").decode()},
+    ):
+        refused = access.check(lower(headers), None)
+        assert isinstance(refused, Response)
+        assert refused.status == 401
+        assert ("WWW-Authenticate", 'Basic realm="librechat-exporter", charset="UTF-8"') in refused.headers
+
+
+def test_a_password_is_hashed_once_for_those_who_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    check = bcrypt.checkpw
+
+    def counted(password: bytes, of: bytes) -> bool:
+        hashed.append(password)
+        return check(password, of)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+    access = Access(config(tmp_path, USERS))
+    for _ in range(5):
+        assert status(access, **lower(basic("prometheus", PASSWORD))) == 200
+        assert status(access, **lower(basic("prometheus", "wrong"))) == 401
+    assert len(hashed) == 2
+    for number in range(300):
+        status(access, **lower(basic("prometheus", f"guess {number}")))
+    assert len(access._passed) <= 101
+    assert status(access, **lower(basic("nobody", "guess"))) == 401
+    assert len(hashed) == 303, "it takes as long for a user who is not there"
+
+
+def test_headers_and_rate_limit(tmp_path: Path) -> None:
+    headers = {"X-Frame-Options": "deny", "Strict-Transport-Security": "max-age=1"}
+    limits = {"rate_limit": {"interval": "200ms", "burst": 3}, "http_server_config": {"headers": headers}}
+    access = Access(config(tmp_path, limits))
+    allowed = access.check({}, None)
+    assert isinstance(allowed, Allowed)
+    assert dict(allowed.headers) == headers
+    assert [status(access) for _ in range(4)] == [200, 200, 429, 429]
+    time.sleep(0.25)
+    assert [status(access) for _ in range(2)] == [200, 429]
+
+
+def test_an_empty_file_is_plain_http(tmp_path: Path) -> None:
+    access = Access(config(tmp_path, ""))
+    assert access.tls() is None
+    assert status(access) == 200
+
+
+def test_changes_are_in_use_at_once_and_mistakes_are_not_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    access = Access(config(tmp_path, USERS))
+    assert status(access) == 401
+    config(tmp_path, "")
+    assert status(access) == 200
+    config(tmp_path, {"oops": 1})
+    for _ in range(3):
+        with pytest.raises(AccessError):
+            status(access)
+    assert caplog.text.count("nothing is answered until that is mended") == 1
+    (tmp_path / "web.yml").unlink()
+    with pytest.raises(AccessError, match="No such file"):
+        status(access)
+    config(tmp_path, USERS)
+    assert status(access) == 401
+    assert status(access, **lower(basic("prometheus", PASSWORD))) == 200
+
+
+def test_every_path_is_covered(process: MakeProcess, tmp_path: Path) -> None:
+    one = started(process(WEB_CONFIG_FILE=str(config(tmp_path, USERS))))
+    for path in ("/", "/metrics", "/health", "/ready", "/nowhere"):
+        refused, headers = get(one, None, path)
+        assert (refused, headers["WWW-Authenticate"][:5]) == (401, "Basic")
+    assert get(one, None, "/health", basic("prometheus", PASSWORD))[0] == 200
+    assert PASSWORD not in one.log
+
+
+def started(one: Process) -> Process:
+    """Process.start() asks for /health in plain HTTP; here it must only listen."""
+    with (one.folder / "exporter.log").open("ab") as log:
+        one.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent.parent / "metrics.py")],
+            cwd=one.folder,
+            env=one.environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,
+        )
+    end = time.monotonic() + 15
+    while "serves on" not in one.log:
+        assert time.monotonic() < end, one.log
+        time.sleep(0.05)
+    return one
+
+
+def health(one: Process, **environment: str) -> int:
+    command = [sys.executable, "-m", "librechat_exporter.healthcheck"]
+    root = Path(__file__).parent.parent
+    return subprocess.run(command, env=one.environment | environment, cwd=root, check=False, timeout=20).returncode
+
+
+def test_the_health_check_knows_the_password_and_the_certificate(
+    process: MakeProcess, issued: Certificates, tmp_path: Path
+) -> None:
+    mutual = issued.tls(client_ca_file="ca.pem", client_auth_type="RequireAndVerifyClientCert")
+    one = started(process(WEB_CONFIG_FILE=str(config(issued.folder, mutual | USERS))))
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    told = {"HEALTHCHECK_USER": "prometheus", "HEALTHCHECK_PASSWORD_FILE": str(tmp_path / "password")}
+    shown = {
+        "HEALTHCHECK_CERT_FILE": str(issued.folder / "client.pem"),
+        "HEALTHCHECK_KEY_FILE": str(issued.folder / "client.key"),
+    }
+    assert health(one, **told, **shown) == 0
+    assert health(one, **told) == 1
+    assert health(one, **shown) == 1
+
+
+def test_client_certificates(process: MakeProcess, issued: Certificates) -> None:
+    mutual = issued.tls(
+        client_ca_file="ca.pem",
+        client_auth_type="RequireAndVerifyClientCert",
+        client_allowed_sans=["prometheus.example.org"],
+        min_version="TLS13",
+    )
+    one = started(process(WEB_CONFIG_FILE=str(config(issued.folder, mutual))))
+    assert get(one, issued.context("client"))[0] == 200
+    assert get(one, issued.context("other"))[0] == 403
+    for client in (None, "stranger"):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            get(one, issued.context(client))
+    old = issued.context("client")
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        get(one, old)
+    with pytest.raises((http.client.HTTPException, OSError)):
+        get(one, None)
+    assert get(one, issued.context("client"))[0] == 200
+    assert one.log.count("\n") < 20, one.log
+    assert "Traceback" not in one.log
+
+
+def test_a_new_certificate_is_in_use_at_once(process: MakeProcess, tmp_path: Path) -> None:
+    own = Certificates(tmp_path)
+    one = started(process(WEB_CONFIG_FILE=str(config(tmp_path, own.tls()))))
+    old = own.context()
+    assert get(one, old)[0] == 200
+    new = Certificates(tmp_path).context()
+    assert get(one, new)[0] == 200
+    with pytest.raises(ssl.SSLError):
+        get(one, old)
+
+
+def test_prometheus_scrapes_over_tls_with_password_and_certificate(process: MakeProcess, issued: Certificates) -> None:
+    mutual = issued.tls(client_ca_file="ca.pem", client_auth_type="RequireAndVerifyClientCert")
+    one = started(process(WEB_CONFIG_FILE=str(config(issued.folder, mutual | USERS))))
+
+    def job(name: str, password: str, client: str | None) -> dict[str, Any]:
+        tls: dict[str, Any] = {"ca_file": str(issued.folder / "ca.pem")}
+        if client is not None:
+            tls |= {"cert_file": str(issued.folder / f"{client}.pem"), "key_file": str(issued.folder / f"{client}.key")}
+        return {
+            "job_name": name,
+            "scheme": "https",
+            "basic_auth": {"username": "prometheus", "password": password},
+            "tls_config": tls,
+            "static_configs": [{"targets": [f"127.0.0.1:{one.port}"]}],
+        }
+
+    jobs = [
+        job("right", PASSWORD, "client"),
+        job("wrong_password", "wrong", "client"),
+        job("no_certificate", PASSWORD, None),
+        job("wrong_certificate", PASSWORD, "stranger"),
+    ]
+    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
+    with Prometheus(yaml.safe_dump(settings)) as server:
+        end = time.monotonic() + 25
+        while len(found := {one["metric"]["job"]: one["value"][1] for one in server.query("up")}) < len(jobs):
+            assert time.monotonic() < end
+            time.sleep(0.3)
+        assert found == {"right": "1", "wrong_password": "0", "no_certificate": "0", "wrong_certificate": "0"}
+        assert {one["metric"]["job"] for one in server.query("librechat_up")} == {"right"}

@@ -98,9 +98,9 @@ class Server:
             self._loop.close()
 
     async def _serve(self) -> None:
-        accepting = self._loop.create_task(self._accept())
+        self._loop.add_reader(self._listener, self._accept)
         await self._stopping.wait()
-        accepting.cancel()
+        self._loop.remove_reader(self._listener)
         answering = [one.task for one in self._connections if one.task is not None and one.waiting is None]
         for one in list(self._connections):
             if one.task is not None and one.waiting is not None:
@@ -110,24 +110,24 @@ class Server:
         rest = [one.task for one in self._connections if one.task is not None]
         for task in rest:
             task.cancel()
-        await asyncio.gather(accepting, *rest, return_exceptions=True)
+        await asyncio.gather(*rest, return_exceptions=True)
         await asyncio.sleep(0)  # in which their transports close
 
-    async def _accept(self) -> None:
-        while True:
-            try:
-                accepted, _ = await self._loop.sock_accept(self._listener)
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):  # no descriptor is left
-                    self._make_room()
-                await asyncio.sleep(0.05)
-                continue
-            if len(self._connections) >= CONNECTIONS:
+    def _accept(self) -> None:
+        """Called when somebody connects."""
+        try:
+            accepted, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # no descriptor is left
                 self._make_room()
-            connection = _Connection(accepted)
-            self._connections.add(connection)
-            connection.task = self._loop.create_task(self._converse(connection))
-            connection.task.add_done_callback(functools.partial(self._ended, connection))
+            return
+        if len(self._connections) >= CONNECTIONS:
+            self._make_room()
+        accepted.setblocking(False)
+        connection = _Connection(accepted)
+        self._connections.add(connection)
+        connection.task = self._loop.create_task(self._converse(connection))
+        connection.task.add_done_callback(functools.partial(self._ended, connection))
 
     def _ended(self, connection: _Connection, _task: asyncio.Task[None]) -> None:
         """However it ended, even if it never began."""

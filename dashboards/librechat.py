@@ -49,7 +49,7 @@ OVERVIEW: Rows = {
         ),
         number(
             "LibreChat and MongoDB",
-            f"min(librechat_up{{{I}}} or librechat_api_up{{{I}}})",
+            f'min({{__name__=~"librechat_up|librechat_api_up", {I}}})',
             steps=BAD_BELOW_ONE,
             text="1 if both answer; LibreChat itself is only asked with LIBRECHAT_URL",
         ),

@@ -98,6 +98,7 @@ class Daemon:
             settings.ledger_open_minutes,
             settings.max_label_values,
             seen_kept=max(SEEN_KEPT, *settings.windows.values()) + HOUR,
+            user_salt=settings.user_id_salt.get_secret_value() if settings.state_user_ids == "hash" else "",
         )
         self.runner = Runner(self.librechat, self.ledger, collectors, settings)
         self.registry = CollectorRegistry()

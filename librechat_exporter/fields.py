@@ -107,17 +107,41 @@ _TOOL_NAME = {
         {"$ifNull": [filled("$$part.tool_call.function.name"), filled("$$part.tool_call.type")]},
     ]
 }
-# What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this.
-_TOOL_ERROR = r"^\s*+error (?:processing|calling) tool"
-# Not one expression with `.*` between them: the server gives up on that with outputs of megabytes.
-_ERROR, _OF_A_TOOL = r"^\s*+error:", r"tool call failed:|please fix your mistakes\.\s*+$"
+# What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this. It is
+# not told by regular expressions: the server gives up on them if the text is megabytes, or not valid UTF-8.
+_WHITESPACE = " \t\n\r\v\f"
+
+
+def _begins(lowered: Expression, with_text: str) -> Expression:
+    trimmed = {"$ltrim": {"input": lowered, "chars": _WHITESPACE}}
+    return {"$eq": [{"$indexOfBytes": [trimmed, with_text]}, 0]}
+
+
+def _ends(lowered: Expression, with_text: str) -> Expression:
+    trimmed = {"$rtrim": {"input": lowered, "chars": _WHITESPACE}}
+    return {"$eq": [{"$arrayElemAt": [{"$split": [trimmed, with_text]}, -1]}, ""]}
 
 
 def _tells_error(output: str, otherwise: Expression) -> Expression:
-    def matches(regex: str) -> Expression:
-        return {"$regexMatch": {"input": output, "regex": regex, "options": "i"}}
-
-    is_error = {"$or": [matches(_TOOL_ERROR), {"$and": [matches(_ERROR), matches(_OF_A_TOOL)]}]}
+    lowered = {"$toLower": output}
+    of_a_tool = {
+        "$or": [
+            {"$gte": [{"$indexOfBytes": [lowered, "tool call failed:"]}, 0]},
+            _ends(lowered, "please fix your mistakes."),
+        ]
+    }
+    is_error = {
+        "$and": [
+            _begins(lowered, "error"),
+            {
+                "$or": [
+                    _begins(lowered, "error processing tool"),
+                    _begins(lowered, "error calling tool"),
+                    {"$and": [_begins(lowered, "error:"), of_a_tool]},
+                ]
+            },
+        ]
+    }
     return when(has_type(output, "string"), is_error, otherwise)
 
 

@@ -30,6 +30,7 @@ from librechat_exporter.fold import Fold, Reading, Source
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric
 from librechat_exporter.state import Cell, Seen, SourceState, State
+from librechat_exporter.user_ids import keyed_hash, raw
 from librechat_exporter.windows import WindowSource
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ _LEAST_PAUSE, _MOST_PAUSE = 1.0, 15.0
 # Documents that fit well into one answer of the server, which is 16 MB at most.
 _READ_AT_ONCE = 20_000
 END = ObjectId("f" * 24)
+_USERS_HELD = "how users are held"
 
 
 class Ledger:
@@ -66,8 +68,11 @@ class Ledger:
         open_minutes: int,
         max_values: int,
         seen_kept: timedelta = SEEN_KEPT,
+        user_salt: str = "",
     ) -> None:
-        """seen_kept: how long a user who is not seen again stays in the last-seen table."""
+        """seen_kept: how long a user who is not seen again stays in the last-seen table. user_salt: with it, users are
+        held as keyed hashes.
+        """
         self._librechat = librechat
         self._state = state
         self._open = timedelta(minutes=open_minutes)
@@ -79,12 +84,14 @@ class Ledger:
         self._unsaved_labels: list[tuple[str, str]] = []
         self._unsaved_seen: Seen = {}
         self._examined: set[str] = set()
+        self._ticked: tuple[datetime, float] | None = None  # what the last tick trusted, and when it was
         self._save_failed = False
         self._closed = False
         self._seen_kept = seen_kept
         self.guard = LabelGuard(max_values, state.labels())
         self._sources = {fold.name: self._load(fold) for fold in folds}
-        self._seen: Seen = state.seen()
+        self.user_key = keyed_hash(user_salt) if user_salt else raw
+        self._seen: Seen = self._load_seen()
         # What is worked out from it, until it changes.
         self._seen_sorted: dict[str, list[float]] = {}
         self._seen_snapshots: dict[str, dict[str, float]] = {}
@@ -97,6 +104,22 @@ class Ledger:
             self._state.forget_source(fold.name, fold.kinds)
             stored = None
         return fold.source(stored)
+
+    def _load_seen(self) -> Seen:
+        """Users whose ids are in the file become hashes if they should be. What cannot be changed is forgotten."""
+        seen = self._state.seen()
+        wanted, held = self.user_key(_USERS_HELD), self._state.kept(_USERS_HELD)
+        if held == wanted or not (seen or held):
+            self._state.keep(_USERS_HELD, wanted)
+            return seen
+        if held in (None, raw(_USERS_HELD)):
+            seen = {kind: {self.user_key(user): time for user, time in users.items()} for kind, users in seen.items()}
+        else:
+            log.warning("STATE_USER_IDS or USER_ID_SALT has changed: the unique users of the past are forgotten")
+            seen = {}
+        self._state.replace_seen(seen)
+        self._state.keep(_USERS_HELD, wanted)
+        return seen
 
     # What the collectors read.
 
@@ -202,24 +225,36 @@ class Ledger:
             self._closed = True
 
     def tick(self) -> None:
-        """Folds all that is open everywhere, so that no scrape has a long gap to read. Raises PyMongoError."""
+        """Folds all that is open everywhere, so that no scrape has a long gap to read. Raises what failed first."""
         with pymongo.timeout(_TICK_DEADLINE):
             self._check_identity(again=True)
             now = self._librechat.now()
-            errors = []
+            kept_from = self._trusted(now)
+            errors: list[Exception] = []
             for source in self._sources.values():
                 try:
                     self._plan(source, now)
                     with source.folding:
+                        begun = time.monotonic()
                         source.read_until = None  # all that is open, not just what seems to have changed
                         self._fold_open(source, now)
+                        source.fresh = begun
                     with self._lock:
-                        source.expire(now)
-                except PyMongoError as error:
-                    errors.append(error)
-        self._forget_seen(now)
+                        source.expire(kept_from)
+                except Exception as error:  # noqa: BLE001
+                    errors.append(error)  # one source must not keep the others from being folded
+        self._forget_seen(kept_from)
         if errors:
             raise errors[0]
+
+    def _trusted(self, now: datetime) -> datetime:
+        """MongoDB's clock, as far as it may decide what is forgotten: it could be ahead for a moment."""
+        ticked = time.monotonic()
+        if self._ticked is not None:
+            before, at = self._ticked
+            now = min(now, before + timedelta(seconds=2 * (ticked - at) + TICK_SECONDS))
+        self._ticked = now, ticked
+        return now
 
     def _tick_forever(self) -> None:
         while not self._stop.is_set():
@@ -390,10 +425,11 @@ class Ledger:
     # State. Each of these is called with the ledger's lock held.
 
     def _see(self, seen: Seen) -> None:
-        newer = {
-            kind: {user: moment for user, moment in users.items() if moment > self._seen.get(kind, {}).get(user, 0)}
-            for kind, users in seen.items()
-        }
+        newer: Seen = {}
+        for kind, users in seen.items():
+            known = self._seen.get(kind, {})
+            keyed = ((self.user_key(user), moment) for user, moment in users.items())
+            newer[kind] = {user: moment for user, moment in keyed if moment > known.get(user, 0)}
         for kind, users in newer.items():
             if users:
                 self._seen_sorted.pop(kind, None)
@@ -483,6 +519,7 @@ class Ledger:
             with self._lock:
                 self._state.forget_all()
                 self._state.bind(binding)
+                self._state.keep(_USERS_HELD, self.user_key(_USERS_HELD))
                 self.guard.forget()
                 self._unsaved_labels.clear()
                 self._seen.clear()

@@ -73,7 +73,7 @@ Model = str | tuple[str] | None
 def model_of(value: str | list[str] | None) -> Model:
     """What the server made of MODEL, cut to what a label may hold."""
     if isinstance(value, list):
-        return (value[0],)
+        return (value[0],) if value[0] is not None else None  # an id that is absurdly long
     return value[:MAX_LABEL_LENGTH] if value is not None else None
 
 
@@ -513,7 +513,7 @@ class LibreChat:
         if not agents:
             return {}
         rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "name": filled("$name")}})
-        named = {row["id"]: row["name"] for row in rows if isinstance(row["id"], str)}
+        named = {row["id"]: row["name"] for row in rows if isinstance(row.get("id"), str)}
         return {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
 
     def model_labels(self, models: Iterable[Model]) -> dict[Model, str]:
@@ -523,7 +523,7 @@ class LibreChat:
         agents = [model[0] for model in distinct if isinstance(model, tuple)]
         if agents:
             rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "model": text("$model")}})
-            named = {row["id"]: row["model"] for row in rows if isinstance(row["id"], str)}
+            named = {row["id"]: row["model"] for row in rows if isinstance(row.get("id"), str)}
             labels |= {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
         return labels
 

@@ -34,7 +34,8 @@ class Metric:
     database holds now) or `self` (the exporter about itself). groups are the toggles that must all be on.
 
     A histogram's values have one more label value than labels: the upper bound of a bucket, for the number of
-    observations in that bucket alone, or SUM. In the ledger, a metric whose last label is WINDOW has the hour there.
+    observations in that bucket alone, or SUM. chosen: labels whose few values the exporter itself chooses, so that they
+    need no guard. In the ledger, a metric whose last label is WINDOW has the hour there.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     labels: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    chosen: tuple[str, ...] = ()
 
     def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:
         """A metric family with one sample for each tuple of label values.
@@ -111,7 +113,10 @@ class LabelGuard:
         in_windows = metric.labels[-1:] == (WINDOW,)
         named, bound = (values[:-1], values[-1:]) if in_windows or metric.type == "histogram" else (values, ())
         guarded = metric.labels[:-1] if in_windows else metric.labels
-        labels = tuple(self.admit(label, value) for label, value in zip(guarded, named, strict=True))
+        labels = tuple(
+            value if label in metric.chosen else self.admit(label, value)
+            for label, value in zip(guarded, named, strict=True)
+        )
         series = (metric.name, labels + bound)
         # There is no end to hours.
         return series if in_windows else self._series.setdefault(series, series)

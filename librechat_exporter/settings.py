@@ -62,6 +62,12 @@ class LibreChatSettings(BaseSettings):
         default=ZoneInfo("UTC"), description="Where the day, the week and the month begin, such as `Europe/Berlin`"
     )
     tenant_id: str | None = Field(default=None, description="Count this tenant's documents alone; unset, all")
+    user_id_salt: SecretStr = Field(
+        default=SecretStr(""), description="The key of user ids' hashes, at least 16 characters, which stays the same"
+    )
+    user_id_salt_file: Path | None = Field(
+        default=None, description="A file that holds the key; wins over USER_ID_SALT"
+    )
     logging_level: str = Field(default="info", description=", ".join(f"`{level}`" for level in LEVELS))
     logging_format: str = Field(
         default="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -80,6 +86,14 @@ class LibreChatSettings(BaseSettings):
                 message = problem["msg"].removeprefix("Value error, ")
                 lines.append(f"{name}: {message}" if name else message)
             raise SettingsError("\n".join(lines)) from None
+
+    def check_salt(self, name: str, value: str) -> None:
+        """Raises ValueError if the setting's value needs a salt, and there is none."""
+        if value == "hash" and len(self.user_id_salt.get_secret_value()) < MIN_SALT:
+            raise ValueError(
+                f"USER_ID_SALT: {name}=hash needs a key of at least {MIN_SALT} characters, such as that of "
+                "`openssl rand -hex 16`"
+            )
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +185,11 @@ class Settings(LibreChatSettings):
         default="state/ledger.sqlite",
         description="The file that keeps the counters across restarts; its folder must be writable and kept",
     )
+    state_user_ids: str = Field(
+        default="raw",
+        description="How the state file holds users, who are in nothing else: `raw`, LibreChat's user ids; `hash`, "
+        "their keyed hashes, which needs USER_ID_SALT",
+    )
     librechat_url: str | None = Field(
         default=None,
         description="LibreChat's own address, such as `http://api:3080`, whose `/health` is then asked every 15 s",
@@ -226,6 +245,18 @@ class Settings(LibreChatSettings):
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
 
+    @field_validator("state_user_ids")
+    @classmethod
+    def _check_state_user_ids(cls, value: str) -> str:
+        if value not in ("raw", "hash"):
+            raise ValueError("must be one of raw, hash")
+        return value
+
+    @model_validator(mode="after")
+    def _check_salt(self) -> Self:
+        self.check_salt("STATE_USER_IDS", self.state_user_ids)
+        return self
+
     @field_validator("usage_windows")
     @classmethod
     def _check_usage_windows(cls, value: str) -> str:
@@ -243,7 +274,7 @@ class Settings(LibreChatSettings):
     def _check_external_model_regex(cls, value: str | None) -> str | None:
         try:
             re.compile(value or "")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"is not a regular expression: {error}") from None
         return value
 
@@ -315,12 +346,6 @@ class ExportSettings(LibreChatSettings):
         description="How `daily_tokens_by_user` holds users: `raw`, LibreChat's user ids; `hash`, their keyed hashes; "
         "`none`, the table stays empty",
     )
-    user_id_salt: SecretStr = Field(
-        default=SecretStr(""), description="The key of these hashes, at least 16 characters, which stays the same"
-    )
-    user_id_salt_file: Path | None = Field(
-        default=None, description="A file that holds the key; wins over USER_ID_SALT"
-    )
 
     @field_validator("user_ids")
     @classmethod
@@ -338,11 +363,7 @@ class ExportSettings(LibreChatSettings):
 
     @model_validator(mode="after")
     def _check_salt(self) -> Self:
-        if self.user_ids == "hash" and len(self.user_id_salt.get_secret_value()) < MIN_SALT:
-            raise ValueError(
-                f"USER_ID_SALT: USER_IDS=hash needs a key of at least {MIN_SALT} characters, such as that of "
-                "`openssl rand -hex 16`"
-            )
+        self.check_salt("USER_IDS", self.user_ids)
         return self
 
 

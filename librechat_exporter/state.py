@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS series (
 CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (user TEXT PRIMARY KEY, time REAL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS last_seen (kind TEXT, user TEXT, time REAL, PRIMARY KEY (kind, user)) WITHOUT ROWID;
-INSERT OR IGNORE INTO last_seen SELECT 'messages', user, time FROM seen;
+INSERT INTO last_seen SELECT 'messages', user, time FROM seen WHERE true
+    ON CONFLICT (kind, user) DO UPDATE SET time = max(time, excluded.time);
 DROP TABLE seen;
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
@@ -201,7 +202,7 @@ class State:
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)",
-                [(kind, user, time) for kind, users in seen.items() for user, time in users.items()],
+                _rows(seen),
             )
             connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
 
@@ -217,6 +218,11 @@ class State:
     def kept(self, name: str) -> str | None:
         row = self._connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
         return row[0] if row is not None else None
+
+    def replace_seen(self, seen: Seen) -> None:
+        with self._connection as connection:
+            connection.execute("DELETE FROM last_seen")
+            connection.executemany("INSERT INTO last_seen VALUES (?, ?, ?)", _rows(seen))
 
     def forget_seen(self, before: float) -> None:
         with self._connection as connection:
@@ -237,3 +243,7 @@ class State:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _rows(seen: Seen) -> list[tuple[str, str, float]]:
+    return [(kind, user, time) for kind, users in seen.items() for user, time in users.items()]

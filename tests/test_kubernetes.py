@@ -18,7 +18,13 @@ VERSIONS = ("1.25", "1.31", "1.34", "1.37")
 # Resources of the Prometheus operator, which Kubernetes' own schemas do not know.
 OPERATORS = ("ServiceMonitor", "PrometheusRule")
 # What only Helm knows of, and what only one of them writes.
-HELMS = ("app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart")
+HELMS = (
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+    "helm.sh/chart",
+    "helm.sh/resource-policy",
+)
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -51,7 +57,8 @@ def base() -> Manifests:
 
 def without_helms(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: without_helms(inner) for key, inner in value.items() if key not in HELMS}
+        found = {key: without_helms(inner) for key, inner in value.items() if key not in HELMS}
+        return {key: inner for key, inner in found.items() if (key, inner) != ("annotations", {})}
     return [without_helms(inner) for inner in value] if isinstance(value, list) else value
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import ObjectId
+from bson import ObjectId, encode
+from bson.raw_bson import RawBSONDocument
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -410,10 +411,10 @@ def test_users_last_seen_long_ago_are_forgotten(
     one = exporter(NOW)
     one.scrape()
     assert one.daemon.ledger.count_seen(SEEN, NOW - SEEN_KEPT) == 2
-    later = NOW + timedelta(days=20)
-    one.daemon.librechat.now = lambda: later  # type: ignore[method-assign]
-    one.daemon.ledger.tick()
     one.close()
+    later = exporter(NOW + timedelta(days=20))
+    later.daemon.ledger.tick()
+    later.close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
         assert connection.execute("SELECT kind, user FROM last_seen").fetchall() == [(SEEN, "u1")]
 
@@ -567,3 +568,45 @@ def test_after_another_database_labels_begin_anew(database: Database[Document], 
             labels[0][1]: v for (name, labels), v in shown.items() if name == "librechat_messages_per_model_total"
         }
         assert per_model == {f"new-{n}": 1 for n in range(4)}
+
+
+def test_a_tool_output_that_is_not_valid_utf8_stops_nothing(
+    mongodb_uri: str, database: Database[Document], exporter: MakeExporter
+) -> None:
+    """Only something else than LibreChat can have written it."""
+    call = {"type": "tool_call", "tool_call": {"name": "search", "output": "BYTES error processing tool"}}
+    document = encode(message(NOW, 1, isCreatedByUser=False) | {"_id": ObjectId(), "content": [call]})
+    database["messages"].insert_one(RawBSONDocument(document.replace(b"BYTES", b"\xff\xfe\xc3\x28\xe2")))
+    values = exporter(NOW).scrape()
+    assert values[MESSAGES] == 1
+    assert values["librechat_tool_calls_total", ()] == 1
+    assert values["librechat_tool_call_errors_total", ()] == 0
+    assert all(value == 1 for (name, _), value in values.items() if name == "librechat_exporter_collector_success")
+
+
+def test_an_absurd_agent_and_one_without_an_id_stop_nothing(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["agents"].insert_one({"name": "without an id"})
+    database["messages"].insert_one(message(NOW, 1, isCreatedByUser=False, model="agent_" + "x" * 70_000))
+    values = exporter(NOW).scrape()
+    assert values["librechat_messages_per_model_total", (("model", "unknown"),)] == 1
+    assert all(value == 1 for (name, _), value in values.items() if name == "librechat_exporter_collector_success")
+
+
+def test_one_source_that_fails_keeps_no_other_from_being_folded(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database["messages"].insert_one(message(NOW, 1))
+    one = exporter(NOW)
+    one.scrape()
+    [fold] = [fold for fold in one.daemon.runner._collectors[0].folds if fold.name == "messages"]
+
+    def broken(*_arguments: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(fold, "fold_open", broken)
+    database["users"].insert_one({"_id": ObjectId.from_datetime(NOW)})
+    with pytest.raises(KeyError):
+        one.daemon.ledger.tick()
+    assert one.daemon.ledger.values(documents.REGISTERED_USERS) == {(): 1}

@@ -104,7 +104,8 @@ def test_a_window_ends_to_the_hour_and_the_longest_is_all_that_is_kept(
         assert of(values, "answers_per_model") == expected
         assert of(values, "unique_users") == (expected or 0)
         assert of(values, "answers_per_model", window="2d") == 1
-    set_clock(one, next_hour + timedelta(days=2))
+    one.close()
+    one = exporter(next_hour + timedelta(days=2), usage_windows="1d,2d")
     one.daemon.ledger.tick()
     values = one.scrape()
     assert of(values, "answers_per_model", window="2d") is None
@@ -184,3 +185,19 @@ def test_active_users_by_domain(database: Database[Document], exporter: MakeExpo
     assert found == {"a.example": 2, "b.example": 1, "unknown": 1}
     assert values[name, (("domain", "a.example"), ("window", "1d"))] == 2
     assert (name, (("domain", "b.example"), ("window", "1d"))) not in values
+
+
+def test_a_clock_that_is_ahead_for_a_moment_forgets_nothing(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["messages"].insert_one(answer(NOW, 1))
+    one = exporter(NOW)
+    before = usage(one.scrape())
+    one.daemon.ledger.tick()
+    set_clock(one, NOW + timedelta(days=40))
+    one.daemon.ledger.tick()
+    set_clock(one, NOW + timedelta(hours=1))
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    assert usage(values) == before
+    assert values["librechat_monthly_unique_users", ()] == 1

@@ -19,6 +19,7 @@ TOKENS = Metric(
     "happened",
     _LABELS,
     ("cost",),
+    chosen=("token_type",),
 )
 COST = Metric(
     "librechat_llm_cost_usd_total",
@@ -27,6 +28,7 @@ COST = Metric(
     "happened",
     _LABELS,
     ("cost",),
+    chosen=("token_type",),
 )
 CREDITS = Metric(
     "librechat_credits_granted_total",

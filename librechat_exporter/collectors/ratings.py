@@ -71,10 +71,14 @@ _KEPT = "older ratings"
 
 
 class Older(NamedTuple):
-    """Rows of rated messages that were created at a Unix time or before, or have no date; of all if it is None."""
+    """Rows of rated messages that were created at a Unix time or before, or have no date; of all if it is None.
+
+    newer: those after it.
+    """
 
     until: float | None
     rows: list[Document]
+    newer: Refreshed[list[Document]]
 
 
 def read(librechat: LibreChat, created: Document) -> list[Document]:
@@ -116,8 +120,6 @@ class RatingsCollector(Collector):
 
     def __init__(self) -> None:
         self._older: Refreshed[Older] = Refreshed(self.name)
-        # Those after `until`, for which alone they hold.
-        self._newer: tuple[float | None, Refreshed[list[Document]]] = (None, Refreshed(self.name))
         self._restored = False
 
     def data_age(self) -> float | None:
@@ -126,9 +128,12 @@ class RatingsCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         if not self._restored:
             self._restore(scrape.ledger)
-        until, rows = self._older.get(lambda: self._read(scrape), scrape.deadline, scrape.settings.state_refresh)
-        if until is not None:
-            rows = rows + self._read_newer(scrape, until)
+        older = self._older.get(lambda: self._read(scrape), scrape.deadline, scrape.settings.state_refresh)
+        rows = older.rows
+        if older.until is not None:
+            # Read on every scrape, but waited for only where that is quick: else it is as of the scrape before.
+            created = created_after(datetime.fromtimestamp(older.until, UTC))
+            rows = rows + older.newer.get(lambda: read(scrape.librechat, created), scrape.deadline, every=1.0)
         labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:
@@ -140,9 +145,10 @@ class RatingsCollector(Collector):
         yield RATIO_PER_MODEL.family(_percent(samples, THUMBS_UP_PER_MODEL, THUMBS_DOWN_PER_MODEL))
 
     def _read(self, scrape: Scrape) -> Older:
+        newer: Refreshed[list[Document]] = Refreshed(self.name)
         if scrape.librechat.has_ratings_index():
             self._older.at_once = float("inf")
-            return Older(None, read(scrape.librechat, {}))
+            return Older(None, read(scrape.librechat, {}), newer)
         self._older.at_once = AT_ONCE_SECONDS
         started = time.time()
         until = int((scrape.librechat.now() - EXACT).timestamp())
@@ -150,14 +156,11 @@ class RatingsCollector(Collector):
         took = time.time() - started
         if took > AT_ONCE_SECONDS:
             scrape.ledger.keep(_KEPT, json.dumps([started, took, until, rows]))
-        return Older(until, rows)
-
-    def _read_newer(self, scrape: Scrape, until: float) -> list[Document]:
-        """Read on every scrape, but waited for only where that is quick: else it is as of the scrape before."""
-        if self._newer[0] != until:
-            self._newer = until, Refreshed(self.name)
-        created = created_after(datetime.fromtimestamp(until, UTC))
-        return self._newer[1].get(lambda: read(scrape.librechat, created), scrape.deadline, every=1.0)
+        # Both change at once: no scrape waits for the newer ones because the older ones have been read.
+        begun = time.monotonic()
+        found = read(scrape.librechat, created_after(datetime.fromtimestamp(until, UTC)))
+        newer.restore(found, 0.0, time.monotonic() - begun)
+        return Older(until, rows, newer)
 
     def _restore(self, ledger: Ledger) -> None:
         """After a restart, what was read before serves until it is read anew."""
@@ -165,7 +168,7 @@ class RatingsCollector(Collector):
         kept = ledger.kept(_KEPT)
         if kept is not None:
             started, took, until, rows = json.loads(kept)
-            self._older.restore(Older(until, rows), max(0.0, time.time() - started), took)
+            self._older.restore(Older(until, rows, Refreshed(self.name)), max(0.0, time.time() - started), took)
 
 
 def _count(samples: Samples, row: Document, model: str) -> None:

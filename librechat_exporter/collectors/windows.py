@@ -38,7 +38,15 @@ REASONS = frozenset(
 
 def _gauge(name: str, text: str, *labels: str) -> Metric:
     help_text = f"{text} in the window, exact to the hour"
-    return Metric(f"librechat_window_{name}", help_text, "gauge", "recent", (*labels, WINDOW), ("usage_window",))
+    return Metric(
+        f"librechat_window_{name}",
+        help_text,
+        "gauge",
+        "recent",
+        (*labels, WINDOW),
+        ("usage_window",),
+        chosen=("class", "type", "usage", "reason"),
+    )
 
 
 UNIQUE_USERS = _gauge("unique_users", "Distinct users with a chat request that was billed")
@@ -248,7 +256,8 @@ class WindowsCollector(Collector):
         self._transactions = TransactionWindows(settings)
         self.folds = (self.messages, self._transactions, UserWindows(settings))
         self._has_classes = settings.external_models is not None
-        self._counted: tuple[object, list[Family]] = (None, [])
+        # The hour and the users seen that the families were counted of.
+        self._counted: tuple[int, Mapping[str, Mapping[str, float]], list[Family]] = (0, {}, [])
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         for fold in self.folds:
@@ -262,10 +271,11 @@ class WindowsCollector(Collector):
     def _users(self, scrape: Scrape) -> list[Family]:
         """Counted anew only when an hour has passed, or anybody was seen in another hour than before."""
         seen = {name: scrape.ledger.seen(kind) for name, kind in _OF_CLASS.items()}
-        told = (hour_of(scrape.now), *map(id, seen.values()))
-        if self._counted[0] != told:
-            self._counted = told, self._count(scrape, seen)
-        return self._counted[1]
+        hour, counted, families = self._counted
+        if hour != hour_of(scrape.now) or any(seen[name] is not counted.get(name) for name in seen):
+            families = self._count(scrape, seen)
+            self._counted = hour_of(scrape.now), seen, families
+        return families
 
     def _count(self, scrape: Scrape, seen: Mapping[str, Mapping[str, float]]) -> list[Family]:
         users: dict[LabelValues, float] = {}
@@ -301,11 +311,12 @@ class ActiveDomainsCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(self._messages, _FRESH_SECONDS)
         domains = self._domains.get(scrape.librechat.domains_of_users, scrape.deadline, scrape.settings.state_refresh)
+        of_user = {scrape.ledger.user_key(user): domain for user, domain in domains.items()}
         samples = scrape.samples()
         seen = scrape.ledger.seen(ACTIVE)
         for window in self._messages.windows:
             since = self._messages.first_hour(window, scrape.now) * HOUR.total_seconds()
             for user, last in seen.items():
                 if last >= since:
-                    samples.add(BY_DOMAIN, 1, domains.get(user, UNKNOWN), window)
+                    samples.add(BY_DOMAIN, 1, of_user.get(user, UNKNOWN), window)
         yield samples.family(BY_DOMAIN)

@@ -1,9 +1,7 @@
 """What a day holds: read from MongoDB by aggregation, the day's messages in slices of bounded size."""
 
-import hashlib
-import hmac
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -27,13 +25,13 @@ from librechat_exporter.historic.tables import (
 )
 from librechat_exporter.librechat import NO_QUESTION, LibreChat, Messages, Model
 from librechat_exporter.settings import ExportSettings
+from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 
 SLICE_MESSAGES = 20_000
 # Transactions have no index on createdAt; their `_id` and createdAt are made within moments of each other.
 ID_MARGIN = timedelta(hours=1)
 
 Row = tuple[Any, ...]
-UserKey = Callable[[str], str]
 
 
 @dataclass
@@ -52,9 +50,8 @@ def user_key(settings: ExportSettings) -> UserKey | None:
     if settings.user_ids == "none":
         return None
     if settings.user_ids == "raw":
-        return lambda user: user
-    salt = settings.user_id_salt.get_secret_value().encode()
-    return lambda user: hmac.new(salt, user.encode(), hashlib.sha256).hexdigest()
+        return raw
+    return keyed_hash(settings.user_id_salt.get_secret_value())
 
 
 def read_day(

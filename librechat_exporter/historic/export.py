@@ -15,10 +15,11 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from librechat_exporter.faults import describe
 from librechat_exporter.fields import created_between
 from librechat_exporter.historic.dates import Period, Plan, Range, bounds
-from librechat_exporter.historic.day import Day, UserKey, new_users, read_day
+from librechat_exporter.historic.day import Day, new_users, read_day
 from librechat_exporter.historic.store import LockedError, Store, StoreError
 from librechat_exporter.historic.tables import DAILY_NEW_USERS
 from librechat_exporter.librechat import LibreChat, Model
+from librechat_exporter.user_ids import UserKey
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from tools import reference
 from tools.server import die_with_parent
 
 ROOT = METRICS_PY.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("path", sorted(reference.generated()), ids=lambda path: path.name)

@@ -1,6 +1,6 @@
 # `make demo` and `make test` need nothing but make, a shell and Python 3; the rest they get themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs golden
+.PHONY: help demo test lint bench faults docs golden
 
 UV = $$(tools/bootstrap.sh)
 RUN = $(UV) run --locked --all-groups
@@ -10,6 +10,7 @@ help:
 	@echo "make demo       the exporter on port 8000, beside a private MongoDB with simulated traffic"
 	@echo "make test       lint, types and all tests"
 	@echo "make bench      the measurements of docs/performance.md"
+	@echo "make faults     faults for ten minutes, and an hour of traffic in minutes"
 	@echo "make docs       write all that is generated from the code anew"
 	@echo "make golden     write the golden exposition anew"
 
@@ -35,6 +36,9 @@ bench:
 	$(RUN) python -m benchmarks.scrape
 	tools/debian-packages.sh
 	$(RUN) python -m benchmarks.export
+
+faults:
+	$(RUN) pytest -m slow
 
 docs:
 	$(RUN) python -m tools.reference

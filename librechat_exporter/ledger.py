@@ -84,7 +84,8 @@ class Ledger:
         self._unsaved_labels: list[tuple[str, str]] = []
         self._unsaved_seen: Seen = {}
         self._examined: set[str] = set()
-        self._ticked: tuple[datetime, float] | None = None  # what the last tick trusted, and when it was
+        # MongoDB's clock when it was last believed, and when that was (time.monotonic()).
+        self._believed: tuple[datetime, float] | None = None
         self._save_failed = False
         self._closed = False
         self._seen_kept = seen_kept
@@ -130,7 +131,7 @@ class Ledger:
         """
         source = self._sources[name]
         self._check_identity()
-        self._plan(source, now)
+        self._plan(source, self.trusted(now))
         if not source.history_folded.wait(max(0.0, deadline - time.monotonic())):
             raise HistoryPendingError(f"{source.progress():.0%} of the history of {name} is folded")
         with self._folding(source, deadline):
@@ -229,31 +230,36 @@ class Ledger:
         with pymongo.timeout(_TICK_DEADLINE):
             self._check_identity(again=True)
             now = self._librechat.now()
-            kept_from = self._trusted(now)
+            believed = self.trusted(now)
             errors: list[Exception] = []
             for source in self._sources.values():
                 try:
-                    self._plan(source, now)
+                    self._plan(source, believed)
                     with source.folding:
                         begun = time.monotonic()
                         source.read_until = None  # all that is open, not just what seems to have changed
                         self._fold_open(source, now)
                         source.fresh = begun
                     with self._lock:
-                        source.expire(kept_from)
+                        source.expire(believed)
                 except Exception as error:  # noqa: BLE001
                     errors.append(error)  # one source must not keep the others from being folded
-        self._forget_seen(kept_from)
+        self._forget_seen(believed)
         if errors:
             raise errors[0]
 
-    def _trusted(self, now: datetime) -> datetime:
-        """MongoDB's clock, as far as it may decide what is forgotten: it could be ahead for a moment."""
-        ticked = time.monotonic()
-        if self._ticked is not None:
-            before, at = self._ticked
-            now = min(now, before + timedelta(seconds=2 * (ticked - at) + TICK_SECONDS))
-        self._ticked = now, ticked
+    def trusted(self, now: datetime) -> datetime:
+        """MongoDB's clock, as far as it may decide what is sealed or forgotten, for neither can be undone: a clock that
+        is suddenly ahead is believed at twice the pace of time, until it is right again or has been caught up with.
+        """
+        passed = time.monotonic()
+        with self._lock:
+            if self._believed is not None:
+                before, at = self._believed
+                limit = before + timedelta(seconds=2 * (passed - at)) + CLOCK_DIFFERENCE
+                if now > limit:
+                    return limit
+            self._believed = now, passed
         return now
 
     def _tick_forever(self) -> None:
@@ -348,7 +354,7 @@ class Ledger:
             source.newest = max(filter(None, (source.newest, *found)), default=None)
             source.read_until = now
             if source.history_folded.is_set():
-                opening = self._opening(state.open_from, now, source.newest)
+                opening = self._opening(state.open_from, self.trusted(now), source.newest)
                 state.folded = state.open_from = opening
                 source.drop_cells(opening)
             self._save(source)

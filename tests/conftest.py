@@ -125,6 +125,8 @@ class Exporter:
         self.daemon = Daemon(settings)
         if at is not None:
             self.daemon.librechat.now = lambda: at  # type: ignore[method-assign]
+            # Tests set the clock: time does not pass by itself.
+            self.daemon.ledger.trusted = lambda now: now  # type: ignore[method-assign]
         self.daemon.ledger.start()
 
     def scrape(self, timeout: float = 10) -> Values:
@@ -178,6 +180,7 @@ class Process:
             "STATE_PATH": str(folder / "ledger.sqlite"),
         } | environment
         self.folder = folder
+        self.entry = METRICS_PY
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -188,7 +191,7 @@ class Process:
         """Starts it and waits until it serves."""
         with (self.folder / "exporter.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, METRICS_PY],
+                [sys.executable, self.entry],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,

@@ -46,11 +46,14 @@ _STOP_SECONDS = 2.0
 
 @dataclass(eq=False)
 class _Connection:
-    """One client. waiting: since when (time.monotonic()) it owes a request; None while it is answered."""
+    """One client. waiting: since when (time.monotonic()) it is its turn, to send a request or to take an answer; None
+    while the answer is worked out.
+    """
 
     socket: socket.socket
     task: asyncio.Task[None] | None = None
     is_open: bool = False  # from then on its transport closes the socket
+    is_asking: bool = True
     waiting: float | None = field(default_factory=time.monotonic)
 
 
@@ -101,9 +104,9 @@ class Server:
         self._loop.add_reader(self._listener, self._accept)
         await self._stopping.wait()
         self._loop.remove_reader(self._listener)
-        answering = [one.task for one in self._connections if one.task is not None and one.waiting is None]
+        answering = [one.task for one in self._connections if one.task is not None and not one.is_asking]
         for one in list(self._connections):
-            if one.task is not None and one.waiting is not None:
+            if one.task is not None and one.is_asking:
                 one.task.cancel()
         if answering:
             await asyncio.wait(answering, timeout=_STOP_SECONDS)
@@ -121,8 +124,9 @@ class Server:
             if error.errno in (errno.EMFILE, errno.ENFILE):  # no descriptor is left
                 self._make_room()
             return
-        if len(self._connections) >= CONNECTIONS:
-            self._make_room()
+        if len(self._connections) >= CONNECTIONS and not self._make_room():
+            accepted.close()
+            return
         accepted.setblocking(False)
         connection = _Connection(accepted)
         self._connections.add(connection)
@@ -135,13 +139,16 @@ class Server:
         if not connection.is_open:
             connection.socket.close()
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> bool:
+        """Ends the connection that has kept the server waiting longest; False if none does."""
         waiting = [one for one in self._connections if one.waiting is not None]
-        if waiting:
-            longest = min(waiting, key=lambda one: one.waiting or 0)
-            self._connections.discard(longest)
-            if longest.task is not None:
-                longest.task.cancel()
+        if not waiting:
+            return False
+        longest = min(waiting, key=lambda one: one.waiting or 0)
+        self._connections.discard(longest)
+        if longest.task is not None:
+            longest.task.cancel()
+        return True
 
     async def _converse(self, connection: _Connection) -> None:
         """One connection from its first byte to its last. A client that breaks the rules, or off, leaves no trace."""
@@ -177,7 +184,7 @@ class Server:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         first = HEAD_SECONDS
         while True:
-            connection.waiting = time.monotonic()
+            connection.is_asking, connection.waiting = True, time.monotonic()
             try:
                 request = await _read(http, reader, first)
             except h11.RemoteProtocolError as error:
@@ -188,9 +195,10 @@ class Server:
                 return
             if request is None:
                 return
-            connection.waiting = None
+            connection.is_asking, connection.waiting = False, None
             peer = writer.get_extra_info("peercert")
             response = await self._loop.run_in_executor(self._workers, self._answer, request, peer)
+            connection.waiting = time.monotonic()
             await _write(http, writer, response, is_head=request.method == "HEAD")
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:  # a body that nobody wants
                 await _linger(reader, writer)

@@ -335,7 +335,11 @@ class Ledger:
         state = source.state
         if source.read_until is not None and now < source.read_until - CLOCK_DIFFERENCE:
             log.warning("MongoDB's clock went back by %.0f s", (source.read_until - now).total_seconds())
-        changed = changed_since(source.read_until - CLOCK_DIFFERENCE) if source.read_until is not None else {}
+        changed: Document = {}
+        if source.read_until is not None and source.newest is not None:
+            # By the documents' own time: the clock could have jumped since they were written.
+            newest = min(now, source.newest.generation_time)
+            changed = changed_since(newest - CLOCK_DIFFERENCE)
         found: dict[ObjectId, Cell] = {}
         seen: Seen = {}
         start = state.open_from

@@ -249,13 +249,14 @@ class Oracle:
             self._observe("librechat_answer_tokens", tokens(message), lengths, model_name)
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         parent = identifier(message.get("parentMessageId"))
-        if parent is None or not created_within(message, epoch, self.now):
+        ahead = self.now + timedelta(days=1)
+        if parent is None or not created_within(message, epoch, ahead):
             return
         if message["_id"].generation_time - message["createdAt"] > timedelta(days=1):
             return  # imported
         for question in self.messages:
             if is_users(question) and question.get("messageId") == parent and user(question) == user(message):
-                if created_within(question, epoch, self.now):
+                if created_within(question, epoch, ahead):
                     waited = (message["createdAt"] - question["createdAt"]).total_seconds()
                     if 0 <= waited <= 3600:
                         waits = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)

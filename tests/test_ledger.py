@@ -277,6 +277,7 @@ def test_a_change_is_seen_at_once_and_one_that_moves_no_date_at_the_next_tick(
     one = exporter(NOW)
     sent = NOW - timedelta(minutes=5)
     database["messages"].insert_many([message(sent, n, updatedAt=sent, tokenCount=None) for n in (1, 2)])
+    database["messages"].insert_one(message(NOW, 3, tokenCount=None))
     assert one.scrape()[TOKENS] == 0
     database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 30, "updatedAt": NOW}})
     database["messages"].update_one({"messageId": "m2"}, {"$set": {"tokenCount": 7}})

@@ -1,7 +1,7 @@
 """How messages are folded: each once, for all collectors that count what is in them."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from bson import ObjectId
 
@@ -13,6 +13,8 @@ from librechat_exporter.metric import Samples
 from librechat_exporter.state import Cell, Seen
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# LibreChat's clock, or ours, may be wrong: that changes nothing about how long somebody waited.
+_AHEAD = timedelta(days=1)
 
 
 SEEN = "messages"
@@ -27,7 +29,7 @@ class MessagesFold(Fold):
     def fold_open(
         self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
     ) -> tuple[dict[ObjectId, Cell], Seen]:
-        librechat, within = reading.librechat, (_EPOCH, reading.now)
+        librechat, within = reading.librechat, (_EPOCH, reading.now + _AHEAD)
         groups = librechat.messages(reading.match, within, first=limit, tools=True)
         # What an answer was first counted with stays: its question is not looked up again, and an agent that is given
         # another model moves no count.
@@ -63,7 +65,7 @@ class MessagesFold(Fold):
         return found, _seen(groups, reading.now)
 
     def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
-        within = (_EPOCH, reading.now)
+        within = (_EPOCH, reading.now + _AHEAD)
         groups = reading.librechat.messages(reading.match, within, tools=True)
         questions = reading.librechat.questions(groups, _answered(groups), within)
         labels = reading.librechat.model_labels(group.model for group in groups)
@@ -106,11 +108,11 @@ def with_prompts(librechat: LibreChat, groups: list[Messages]) -> Iterator[tuple
 
 
 def _seen(groups: list[Messages], now: datetime) -> Seen:
-    since = (now - SEEN_KEPT).timestamp()
+    since, until = (now - SEEN_KEPT).timestamp(), now.timestamp()
     seen: dict[str, float] = {}
     for group in groups:
         for user, created in zip(group.users, group.created, strict=True):
             moment = abs(created)
-            if user is not None and moment > since and moment > seen.get(user, 0):
+            if user is not None and since < moment <= until and moment > seen.get(user, 0):
                 seen[user] = moment
     return {SEEN: seen}

@@ -65,9 +65,9 @@ class Recorder(Simulator):
         self.sent[tuple(sorted({"__name__": name, **labels}.items()))] += amount  # type: ignore[assignment]
 
     def chat(self) -> Document:
-        conversations = self.database["conversations"].estimated_document_count()
+        conversations = self.database["conversations"].count_documents({})
         answer = super().chat()
-        if self.database["conversations"].estimated_document_count() > conversations:
+        if self.database["conversations"].count_documents({}) > conversations:
             self._count("librechat_conversations_total", 1)
         question = self.database["messages"].find_one({"messageId": answer["parentMessageId"]})
         assert question is not None

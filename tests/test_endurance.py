@@ -13,7 +13,7 @@ from pymongo.database import Database
 from librechat_exporter.simulator import Simulator
 from tests.conftest import METRICS_PY, Document, MakeProcess, Process
 
-RATE, SECONDS = 1000, 30
+RATE, SECONDS = 1000, float(os.environ.get("LOAD_SECONDS", "30"))
 # A second of the exporter's time is a step of the test's: it inserts what a second would bring, and scrapes.
 PER_SECOND, STEPS = 50, int(os.environ.get("SOAK_STEPS", "3600"))
 ACCELERATED = """
@@ -44,17 +44,20 @@ def descriptors(one: Process) -> int:
 
 async def ask(port: int, path: str) -> int | str:
     """A request on a connection of its own: the status, or why there is none."""
+    writer = None
     try:
         async with asyncio.timeout(10):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-            status = int((await reader.readline()).split()[1])
+            head = await reader.readline()
             while await reader.read(65_536):
                 pass
-            writer.close()
-            return status
-    except (OSError, TimeoutError, IndexError) as error:
+            return int(head.split()[1]) if head else "closed"  # to make room for a newer one
+    except (OSError, TimeoutError) as error:
         return type(error).__name__
+    finally:
+        if writer is not None:
+            writer.transport.abort()
 
 
 async def flood(port: int, seconds: float) -> Counter[int | str]:
@@ -74,14 +77,14 @@ def test_a_thousand_requests_a_second(process: MakeProcess, database: Database[D
     Simulator(database, users=20).fill(2000, days=3)
     one = process().start()
     one.scrape()
-    asyncio.run(flood(one.port, 5))
+    asyncio.run(flood(one.port, SECONDS / 2))
     memory, open_files = resident(one), descriptors(one)
     answers = asyncio.run(flood(one.port, SECONDS))
     time.sleep(3)
     print(f"\n{dict(answers)}; {memory:.0f} MB before, {resident(one):.0f} MB after")  # noqa: T201
-    assert set(answers) <= {200, 503, "TimeoutError", "ConnectionResetError"}
+    assert set(answers) <= {200, 503, "closed", "TimeoutError", "ConnectionResetError"}
     assert answers[200] > 0.5 * RATE * SECONDS
-    assert resident(one) < memory * 1.1
+    assert resident(one) < max(100, memory * 1.1)
     assert descriptors(one) <= open_files + 5
     started = time.monotonic()
     assert one.scrape()["librechat_up", ()] == 1

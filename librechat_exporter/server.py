@@ -133,8 +133,11 @@ class Server:
         connection.task = self._loop.create_task(self._converse(connection))
         connection.task.add_done_callback(functools.partial(self._ended, connection))
 
-    def _ended(self, connection: _Connection, _task: asyncio.Task[None]) -> None:
-        """However it ended, even if it never began."""
+    def _ended(self, connection: _Connection, task: asyncio.Task[None]) -> None:
+        """However it ended, even if it never began. What is no client's doing is a defect, and is told."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._faults.failed("A connection", error)
         self._connections.discard(connection)
         if not connection.is_open:
             connection.socket.close()

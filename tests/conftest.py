@@ -180,7 +180,7 @@ class Process:
             "STATE_PATH": str(folder / "ledger.sqlite"),
         } | environment
         self.folder = folder
-        self.entry = METRICS_PY
+        self.command = [sys.executable, str(METRICS_PY)]
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -191,7 +191,7 @@ class Process:
         """Starts it and waits until it serves."""
         with (self.folder / "exporter.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, self.entry],
+                self.command,
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -127,8 +128,9 @@ class Campaign:
             MONGODB_DATABASE="campaign",
             ENABLE_USAGE_WINDOW_METRICS="false",
         )
-        self.exporter.entry = folder / "clocked.py"
-        self.exporter.entry.write_text(CLOCKED.format(root=str(METRICS_PY.parent), clock=str(self.clock)))
+        clocked = folder / "clocked.py"
+        clocked.write_text(CLOCKED.format(root=str(METRICS_PY.parent), clock=str(self.clock)))
+        self.exporter.command = [sys.executable, str(clocked)]
         self.simulator = Recorder(self.database)
         self.writing = threading.Lock()
         self.chance = random.Random(SEED)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -60,39 +59,6 @@ def test_layers_point_one_way() -> None:
         if layer == "state":
             allowed.discard("faults")
         assert imported <= allowed, f"{path.name} imports {imported - allowed}"
-
-
-def test_the_image_has_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
-    """The Dockerfile's steps in an empty folder: what it copies, its `uv sync`, and its command."""
-    uv = subprocess.run(
-        [ROOT / "tools" / "bootstrap.sh"], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout.strip()
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    [sync] = re.findall(r"^RUN uv (sync .*)$", dockerfile, re.MULTILINE)
-    for line in re.findall(r"^COPY ([^-].*)$", dockerfile, re.MULTILINE):
-        *sources, target = line.split()
-        for source in sources:
-            if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                (tmp_path / target).mkdir(exist_ok=True)
-                shutil.copy(ROOT / source, tmp_path / target)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("UV_PROJECT", "VIRTUAL"))}
-    uv = str((ROOT / uv).resolve()) if "/" in uv else uv
-    subprocess.run(
-        [uv, *sync.split(), "--python", sys.executable], cwd=tmp_path, env=environment, check=True, timeout=300
-    )
-    python = tmp_path / ".venv" / "bin" / "python"
-    for script in ("metrics.py", "historic-analysis/export_metrics.py"):
-        shown = subprocess.run(
-            [python, script, "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        )
-        assert shown.stdout == f"librechat-exporter {__version__}\n"
-    installed = subprocess.run(
-        [uv, "pip", "list", "--python", python], capture_output=True, text=True, check=True
-    ).stdout
-    assert "pymongo" in installed
-    assert not re.search("pytest|mypy|fiftyone", installed)
 
 
 def test_the_health_check(process: MakeProcess) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -100,8 +101,9 @@ def test_an_hour_of_traffic(process: MakeProcess, database: Database[Document], 
     clock = tmp_path / "clock"
     clock.write_text(now.isoformat())
     one = process()
-    one.entry = tmp_path / "accelerated.py"
-    one.entry.write_text(ACCELERATED.format(root=str(METRICS_PY.parent), clock=str(clock)))
+    entry = tmp_path / "accelerated.py"
+    entry.write_text(ACCELERATED.format(root=str(METRICS_PY.parent), clock=str(clock)))
+    one.command = [sys.executable, str(entry)]
     one.start()
     one.scrape()
     sent, memory = 0, []

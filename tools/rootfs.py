@@ -1,0 +1,81 @@
+"""The image's whole filesystem: the application, Python, the shared libraries that they load, certificates. It has no
+shell and no package manager. Its layout is that of a distroless image, so that scanners and SBOMs find the packages.
+
+`python tools/rootfs.py APP DESTINATION`, with the Python of APP's virtual environment, on Debian.
+"""
+
+import compileall
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_LEFT_OUT = ("config-*", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "*tkinter*", "turtledemo")
+
+
+def make(app: Path, destination: Path) -> None:
+    """Raises RuntimeError if a shared library is missing, CalledProcessError if one belongs to no package."""
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    executables = [*_links(app / ".venv" / "bin" / "python")]
+    _copy(app, destination)
+    _copy(stdlib, destination, *_LEFT_OUT)
+    # Debian's security level for TLS is in its openssl.cnf, beside the certificates.
+    _copy(Path(ssl.get_default_verify_paths().openssl_cafile).parent, destination, "misc", "private")
+    compileall.compile_dir(_inside(destination, stdlib), quiet=1, stripdir=str(destination))
+    loading = [*executables, *_inside(destination, app).rglob("*.so*"), *_inside(destination, stdlib).rglob("*.so")]
+    libraries = {one for one in _shared_libraries(loading) if destination not in one.parents}
+    for path in [*executables, *libraries, Path("/etc/ld.so.cache"), Path("/etc/os-release")]:
+        _copy(path, destination)
+    statuses = destination / "var" / "lib" / "dpkg" / "status.d"
+    statuses.mkdir(parents=True)
+    for package in {_package(one) for one in libraries if not one.is_relative_to(sys.base_prefix)}:
+        (statuses / package.partition(":")[0]).write_text(_run("dpkg-query", "--status", package))
+    (destination / "tmp").mkdir(exist_ok=True)
+    (destination / "tmp").chmod(0o1777)
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """What a symbolic link leads to, step by step."""
+    while path.is_symlink():
+        path = path.parent / path.readlink()
+        yield path
+
+
+def _inside(destination: Path, path: Path) -> Path:
+    return destination / path.relative_to("/")
+
+
+def _copy(source: Path, destination: Path, *left_out: str) -> None:
+    target = _inside(destination, source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        ignored = shutil.ignore_patterns("__pycache__", *left_out)
+        shutil.copytree(source, target, symlinks=(source / ".venv").exists(), ignore=ignored)
+    else:
+        shutil.copy2(source, target)
+
+
+def _shared_libraries(files: Iterable[Path]) -> Iterator[Path]:
+    for file in files:
+        shown = _run("ldd", str(file))
+        if "not found" in shown:
+            raise RuntimeError(f"{file} needs a shared library that is not installed:\n{shown}")
+        yield from map(Path, re.findall(r"(/\S+) \(0x", shown))
+
+
+def _package(library: Path) -> str:
+    """Debian's /lib is a link to /usr/lib, and packages list their files under either."""
+    shown = _run("dpkg-query", "--search", f"*/{library.parent.name}/{library.name}")
+    return re.split(r": |, ", shown)[0]
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute())

@@ -37,7 +37,8 @@ from librechat_exporter.collectors.base import Collector, LedgerCollector
 from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.faults import describe
 from librechat_exporter.fields import IS_RATED, RATINGS_INDEX
-from librechat_exporter.ledger import SEEN_KEPT, Ledger
+from librechat_exporter.last_seen import SEEN_KEPT
+from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat import LibreChat, connect
 from librechat_exporter.scrape import Outcome, Runner
 from librechat_exporter.server import Server

@@ -8,7 +8,6 @@ dropped. What was there before the first start, or came during a long stop, is h
 by chunk.
 """
 
-import bisect
 import contextvars
 import logging
 import sqlite3
@@ -27,10 +26,10 @@ from pymongo.errors import PyMongoError
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
 from librechat_exporter.fields import Document, changed_since
 from librechat_exporter.fold import Fold, Reading, Source
+from librechat_exporter.last_seen import SEEN_KEPT, LastSeen, merge
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric
 from librechat_exporter.state import Cell, Seen, SourceState, State
-from librechat_exporter.user_ids import keyed_hash, raw
 from librechat_exporter.windows import WindowSource
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,6 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 TICK_SECONDS = 60.0
-# Longer than a month.
-SEEN_KEPT = timedelta(days=35)
 # LibreChat's clock, which stamps a change, may be this much behind MongoDB's. What is missed so, the next tick finds.
 CLOCK_DIFFERENCE = timedelta(seconds=60)
 _TICK_DEADLINE = 20.0
@@ -54,7 +51,6 @@ _LEAST_PAUSE, _MOST_PAUSE = 1.0, 15.0
 # Documents that fit well into one answer of the server, which is 16 MB at most.
 _READ_AT_ONCE = 20_000
 END = ObjectId("f" * 24)
-_USERS_HELD = "how users are held"
 
 
 class Ledger:
@@ -70,9 +66,7 @@ class Ledger:
         seen_kept: timedelta = SEEN_KEPT,
         user_salt: str = "",
     ) -> None:
-        """seen_kept: how long a user who is not seen again stays in the last-seen table. user_salt: with it, users are
-        held as keyed hashes.
-        """
+        """seen_kept, user_salt: of LastSeen."""
         self._librechat = librechat
         self._state = state
         self._open = timedelta(minutes=open_minutes)
@@ -82,20 +76,15 @@ class Ledger:
         self._identity_lock = threading.Lock()
         self._identity_checked = False
         self._unsaved_labels: list[tuple[str, str]] = []
-        self._unsaved_seen: Seen = {}
         self._examined: set[str] = set()
         # MongoDB's clock when it was last believed, and when that was (time.monotonic()).
         self._believed: tuple[datetime, float] | None = None
         self._save_failed = False
         self._closed = False
-        self._seen_kept = seen_kept
         self.guard = LabelGuard(max_values, state.labels())
         self._sources = {fold.name: self._load(fold) for fold in folds}
-        self.user_key = keyed_hash(user_salt) if user_salt else raw
-        self._seen: Seen = self._load_seen()
-        # What is worked out from it, until it changes.
-        self._seen_sorted: dict[str, list[float]] = {}
-        self._seen_snapshots: dict[str, dict[str, float]] = {}
+        self._last_seen = LastSeen(state, seen_kept, user_salt)
+        self.user_key = self._last_seen.user_key
         self._threads: list[threading.Thread] = []
 
     def _load(self, fold: Fold) -> Source:
@@ -105,22 +94,6 @@ class Ledger:
             self._state.forget_source(fold.name, fold.kinds)
             stored = None
         return fold.source(stored)
-
-    def _load_seen(self) -> Seen:
-        """Users whose ids are in the file become hashes if they should be. What cannot be changed is forgotten."""
-        seen = self._state.seen()
-        wanted, held = self.user_key(_USERS_HELD), self._state.kept(_USERS_HELD)
-        if held == wanted or not (seen or held):
-            self._state.keep(_USERS_HELD, wanted)
-            return seen
-        if held in (None, raw(_USERS_HELD)):
-            seen = {kind: {self.user_key(user): time for user, time in users.items()} for kind, users in seen.items()}
-        else:
-            log.warning("STATE_USER_IDS or USER_ID_SALT has changed: the unique users of the past are forgotten")
-            seen = {}
-        self._state.replace_seen(seen)
-        self._state.keep(_USERS_HELD, wanted)
-        return seen
 
     # What the collectors read.
 
@@ -162,19 +135,14 @@ class Ledger:
         raise KeyError(metric.name)
 
     def count_seen(self, kind: str, since: datetime) -> int:
-        """Distinct users of this kind seen since then, which is no longer ago than they are kept."""
+        """Distinct users of this kind seen since then."""
         with self._lock:
-            if kind not in self._seen_sorted:
-                self._seen_sorted[kind] = sorted(self._seen.get(kind, {}).values())
-            times = self._seen_sorted[kind]
-            return len(times) - bisect.bisect_left(times, since.timestamp())
+            return self._last_seen.count(kind, since)
 
     def seen(self, kind: str) -> dict[str, float]:
         """When each user was last seen with this kind, as a Unix time. The same object until that changes."""
         with self._lock:
-            if kind not in self._seen_snapshots:
-                self._seen_snapshots[kind] = dict(self._seen.get(kind, {}))
-            return self._seen_snapshots[kind]
+            return self._last_seen.of_kind(kind)
 
     def keep(self, name: str, value: str) -> None:
         """Keeps a text across restarts, as long as the database is the same. If that fails, it is not kept."""
@@ -244,7 +212,8 @@ class Ledger:
                         source.expire(believed)
                 except Exception as error:  # noqa: BLE001
                     errors.append(error)  # one source must not keep the others from being folded
-        self._forget_seen(believed)
+        with self._lock:
+            self._last_seen.forget_old(believed)
         if errors:
             raise errors[0]
 
@@ -347,12 +316,12 @@ class Ledger:
             match = {"_id": {"$gte": start}} | changed
             some, users = source.fold.fold_open(self._reading(match, now), state.cells, _READ_AT_ONCE)
             found |= some
-            _merge(seen, users)
+            merge(seen, users)
             if len(some) < _READ_AT_ONCE:
                 break
             start = max(some)
         with self._lock:
-            self._see(seen)
+            self._last_seen.add(seen)
             for document, cell in found.items():
                 source.raise_cell(document, cell)
             source.newest = max(filter(None, (source.newest, *found)), default=None)
@@ -407,9 +376,9 @@ class Ledger:
         if known:
             grown, seen_open = fold.fold_open(self._reading({"_id": {"$in": known}}, now), state.cells, len(known))
         with self._lock:
-            self._see(seen_open)
+            self._last_seen.add(seen_open)
             for samples, seen in folded:
-                self._see(seen)
+                self._last_seen.add(seen)
                 for series, amount in samples.items():
                     source.add(series, amount)
             for document, cell in grown.items():
@@ -434,23 +403,10 @@ class Ledger:
 
     # State. Each of these is called with the ledger's lock held.
 
-    def _see(self, seen: Seen) -> None:
-        newer: Seen = {}
-        for kind, users in seen.items():
-            known = self._seen.get(kind, {})
-            keyed = ((self.user_key(user), moment) for user, moment in users.items())
-            newer[kind] = {user: moment for user, moment in keyed if moment > known.get(user, 0)}
-        for kind, users in newer.items():
-            if users:
-                self._seen_sorted.pop(kind, None)
-                self._seen_snapshots.pop(kind, None)
-        _merge(self._seen, newer)
-        _merge(self._unsaved_seen, newer)
-
     def _save(self, source: Source, *, always: bool = False) -> None:
         """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
         self._unsaved_labels += self.guard.take_unsaved()
-        if self._closed or not (always or source.has_changes or self._unsaved_seen or self._unsaved_labels):
+        if self._closed or not (always or source.has_changes or self._last_seen.unsaved or self._unsaved_labels):
             return
         state = source.state
         changed = SourceState(
@@ -466,7 +422,7 @@ class Ledger:
                 changed,
                 source.dropped_cells,
                 source.expired,
-                self._unsaved_seen,
+                self._last_seen.unsaved,
                 self._unsaved_labels,
             )
         except sqlite3.Error as error:
@@ -478,24 +434,8 @@ class Ledger:
             log.info("STATE_PATH can be written again; nothing was lost")
         self._save_failed = False
         source.changes_saved()
-        self._unsaved_seen = {}
+        self._last_seen.unsaved = {}
         self._unsaved_labels = []
-
-    def _forget_seen(self, now: datetime) -> None:
-        before = (now - self._seen_kept).timestamp()
-        with self._lock:
-            if not any(moment < before for users in self._seen.values() for moment in users.values()):
-                return
-            self._seen = {
-                kind: {user: moment for user, moment in users.items() if moment >= before}
-                for kind, users in self._seen.items()
-            }
-            self._seen_sorted.clear()
-            self._seen_snapshots.clear()
-            try:
-                self._state.forget_seen(before)
-            except sqlite3.Error as error:
-                log.warning("Old users could not be removed from STATE_PATH (%s)", describe(error))
 
     def _check_identity(self, *, again: bool = False) -> None:
         """Binds the state to the database; another database starts afresh. Raises PyMongoError."""
@@ -529,24 +469,14 @@ class Ledger:
             with self._lock:
                 self._state.forget_all()
                 self._state.bind(binding)
-                self._state.keep(_USERS_HELD, self.user_key(_USERS_HELD))
                 self.guard.forget()
                 self._unsaved_labels.clear()
-                self._seen.clear()
-                self._seen_sorted.clear()
-                self._seen_snapshots.clear()
-                self._unsaved_seen.clear()
+                self._last_seen.begin()
                 for source in sources:
                     source.begin(None)
         finally:
             for source in sources:
                 source.folding.release()
-
-
-def _merge(seen: Seen, more: Seen) -> None:
-    for kind, users in more.items():
-        held = seen.setdefault(kind, {})
-        held.update((user, moment) for user, moment in users.items() if moment > held.get(user, 0))
 
 
 def _side_by_side(work: Callable[[_In], _Out], inputs: Collection[_In]) -> list[_Out]:

@@ -48,7 +48,7 @@ def test_layers_point_one_way() -> None:
     """Each module imports only from those after it."""
     order = [
         *("daemon", "web", "server", "access", "exchange", "scrape", "collectors", "refreshed"),
-        *("ledger", "windows", "fold", "state", "faults", "librechat", "fields", "metric", "user_ids"),
+        *("ledger", "last_seen", "windows", "fold", "state", "faults", "librechat", "fields", "metric", "user_ids"),
     ]
     for path in (ROOT / "librechat_exporter").rglob("*.py"):
         layer = path.relative_to(ROOT / "librechat_exporter").parts[0].removesuffix(".py")

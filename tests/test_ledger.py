@@ -29,7 +29,7 @@ from pymongo.database import Database
 from librechat_exporter.collectors import cost, documents
 from librechat_exporter.collectors.messages_fold import SEEN, MessagesFold
 from librechat_exporter.fold import Reading
-from librechat_exporter.ledger import SEEN_KEPT
+from librechat_exporter.last_seen import SEEN_KEPT
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Samples
 from librechat_exporter.settings import Settings

@@ -1,0 +1,103 @@
+"""When each user was last seen, by kind of what the user was seen with; held by ids or by keyed hashes."""
+
+import bisect
+import logging
+import sqlite3
+from datetime import datetime, timedelta
+
+from librechat_exporter.faults import describe
+from librechat_exporter.state import Seen, State
+from librechat_exporter.user_ids import keyed_hash, raw
+
+log = logging.getLogger(__name__)
+
+# Longer than a month.
+SEEN_KEPT = timedelta(days=35)
+_USERS_HELD = "how users are held"
+
+
+class LastSeen:
+    """The table, and what of it is not on disk yet. Of several threads, only one at a time may call it."""
+
+    def __init__(self, state: State, kept: timedelta, user_salt: str) -> None:
+        """kept: how long a user who is not seen again stays. user_salt: with it, users are held as keyed hashes."""
+        self._state = state
+        self._kept = kept
+        self.user_key = keyed_hash(user_salt) if user_salt else raw
+        self._users = self._load()
+        self.unsaved: Seen = {}
+        # What is worked out from it, until it changes.
+        self._sorted: dict[str, list[float]] = {}
+        self._snapshots: dict[str, dict[str, float]] = {}
+
+    def _load(self) -> Seen:
+        """Users whose ids are in the file become hashes if they should be. What cannot be changed is forgotten."""
+        seen = self._state.seen()
+        wanted, held = self.user_key(_USERS_HELD), self._state.kept(_USERS_HELD)
+        if held == wanted or not (seen or held):
+            self._state.keep(_USERS_HELD, wanted)
+            return seen
+        if held in (None, raw(_USERS_HELD)):
+            seen = {kind: {self.user_key(user): time for user, time in users.items()} for kind, users in seen.items()}
+        else:
+            log.warning("STATE_USER_IDS or USER_ID_SALT has changed: the unique users of the past are forgotten")
+            seen = {}
+        self._state.replace_seen(seen)
+        self._state.keep(_USERS_HELD, wanted)
+        return seen
+
+    def count(self, kind: str, since: datetime) -> int:
+        """Distinct users of this kind seen since then, which is no longer ago than they are kept."""
+        if kind not in self._sorted:
+            self._sorted[kind] = sorted(self._users.get(kind, {}).values())
+        times = self._sorted[kind]
+        return len(times) - bisect.bisect_left(times, since.timestamp())
+
+    def of_kind(self, kind: str) -> dict[str, float]:
+        """When each user was last seen with this kind, as a Unix time. The same object until that changes."""
+        if kind not in self._snapshots:
+            self._snapshots[kind] = dict(self._users.get(kind, {}))
+        return self._snapshots[kind]
+
+    def add(self, seen: Seen) -> None:
+        """Users by their ids."""
+        newer: Seen = {}
+        for kind, users in seen.items():
+            known = self._users.get(kind, {})
+            keyed = ((self.user_key(user), moment) for user, moment in users.items())
+            newer[kind] = {user: moment for user, moment in keyed if moment > known.get(user, 0)}
+            if newer[kind]:
+                self._sorted.pop(kind, None)
+                self._snapshots.pop(kind, None)
+        merge(self._users, newer)
+        merge(self.unsaved, newer)
+
+    def forget_old(self, now: datetime) -> None:
+        before = (now - self._kept).timestamp()
+        if not any(moment < before for users in self._users.values() for moment in users.values()):
+            return
+        self._users = {
+            kind: {user: moment for user, moment in users.items() if moment >= before}
+            for kind, users in self._users.items()
+        }
+        self._sorted.clear()
+        self._snapshots.clear()
+        try:
+            self._state.forget_seen(before)
+        except sqlite3.Error as error:
+            log.warning("Old users could not be removed from STATE_PATH (%s)", describe(error))
+
+    def begin(self) -> None:
+        """As if nobody had been seen; the state file has been emptied."""
+        self._state.keep(_USERS_HELD, self.user_key(_USERS_HELD))
+        self._users.clear()
+        self.unsaved.clear()
+        self._sorted.clear()
+        self._snapshots.clear()
+
+
+def merge(seen: Seen, more: Seen) -> None:
+    """Adds what is more recent to seen."""
+    for kind, users in more.items():
+        held = seen.setdefault(kind, {})
+        held.update((user, moment) for user, moment in users.items() if moment > held.get(user, 0))

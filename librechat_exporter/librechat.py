@@ -2,13 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import pymongo
 import pymongo.errors
-from bson import CodecOptions, Decimal128, ObjectId
+from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from pymongo.database import Database
 
@@ -25,7 +24,6 @@ from librechat_exporter.fields import (
     IS_IMPORTED,
     IS_USERS,
     LONGEST_ID,
-    MAX_TOKENS,
     MESSAGES_LISTED,
     MILLISECONDS,
     MODEL,
@@ -52,9 +50,20 @@ from librechat_exporter.fields import (
     window,
 )
 from librechat_exporter.metric import MAX_LABEL_LENGTH
+from librechat_exporter.rows import (
+    NO_QUESTION,
+    Billed,
+    Hourly,
+    Link,
+    Messages,
+    Model,
+    Question,
+    labels_of,
+    model_of,
+    number,
+)
 from librechat_exporter.settings import LibreChatSettings
 
-_CREDITS_PER_USD = 1_000_000
 _UNAUTHORIZED = 13
 _LOOK_UP_AT_ONCE = 500
 
@@ -62,129 +71,8 @@ _LOOK_UP_AT_ONCE = 500
 _NEEDED_INDEXES = (("messages", "createdAt"), ("messages", "messageId"))
 
 
-def _usable_tokens(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
-
-
-# A model's name, an agent's id in a tuple, or None.
-Model = str | tuple[str] | None
-
-
-def model_of(value: str | list[str] | None) -> Model:
-    """What the server made of MODEL, cut to what a label may hold."""
-    if isinstance(value, list):
-        return (value[0],) if value[0] is not None else None  # an id that is absurdly long
-    return value[:MAX_LABEL_LENGTH] if value is not None else None
-
-
-class ToolCall(NamedTuple):
-    """A tool's name, whether the call failed, and the endpoint of its message; "unknown" stands for no name."""
-
-    name: str
-    failed: bool
-    endpoint: str
-
-
 # From after the first on until the last.
 Span = tuple[datetime, datetime]
-
-# A question's tokens, and its `created`.
-Question = tuple[float, float]
-NO_QUESTION: Question = (0, 0)
-
-# What links an answer to its question: the user's id and the question's messageId.
-Link = tuple[str | None, str]
-
-
-class Messages:
-    """Messages that share who wrote them, whether they failed, and the model. Its lists have an entry for each.
-
-    links: a user's message by its own id, an answer by its parent's; None where that is no id.
-    tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
-    created: createdAt as a Unix time; 0 if it is not within the time asked for; negative if it is more than a day
-    before the time of the `_id`, as of an imported chat.
-    tool_calls: of each message, if tools were asked for.
-    rating, tag: of each of them, None where there is none, if ratings were asked for.
-    """
-
-    def __init__(self, row: Document) -> None:
-        self.by_user: bool = row["_id"]["users"]
-        self.failed: bool = row["_id"]["failed"]
-        self.model = model_of(row["_id"]["model"])
-        # LibreChat writes a string in messages, an ObjectId in other collections.
-        self.users: list[str | None] = row["user"]
-        if set(map(type, self.users)) != {str} or "" in self.users:
-            self.users = [str(user) if user else None for user in self.users]
-        self.links: list[Link | None] = list(zip(self.users, row["link"], strict=True))
-        if not all(row["link"]):
-            self.links = [(user, link) if link else None for user, link in zip(self.users, row["link"], strict=True)]
-        self.tokens: list[float] = row["tokens"]
-        self.skipped = [False] * len(self.tokens)
-        if set(map(type, self.tokens)) != {int} or min(self.tokens) < 0 or max(self.tokens) > MAX_TOKENS:
-            usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
-            self.tokens = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
-            self.skipped = [not ok and t is not None for t, ok in zip(row["tokens"], usable, strict=True)]
-        self.created: list[float] = [milliseconds / 1000 for milliseconds in row.get("created", [0] * len(self.users))]
-        self.ids: list[ObjectId] = row.get("id", [])
-        self.conversations = [conversation or None for conversation in row.get("conversation", [])]
-        self.tool_calls = [() if tools is None else _tool_calls(tools) for tools in row.get("tools", ())]
-        rated = row["_id"].get("rated") or {}
-        self.rating: str | None = rated.get("rating")
-        self.tag: str | None = (rated.get("tag") or "")[:MAX_LABEL_LENGTH] or None
-
-
-def _tool_calls(tools: Document) -> tuple[ToolCall, ...]:
-    endpoint = (tools["endpoint"] or UNKNOWN)[:MAX_LABEL_LENGTH]
-    return tuple(
-        ToolCall((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"], endpoint) for call in tools["calls"]
-    )
-
-
-@dataclass(frozen=True)
-class Billed:
-    """Transactions of one kind ("prompt", "completion" or "credits"), model and context.
-
-    tokens: of a prompt without those that went through its cache; of a completion all.
-    cache: tokens read from and written to it; None if the transactions do not tell them apart.
-    credits: charged; granted: given. skipped: transactions whose amounts are no numbers, or absurd ones; those count
-    as 0. id: of a single transaction. hour, users: hours since 1970, and whose they are, if these were asked for.
-    """
-
-    kind: str
-    model: str
-    context: str
-    tokens: float
-    cache: tuple[float, float] | None
-    credits: float
-    granted: float
-    skipped: int
-    id: ObjectId | None
-    hour: float | None
-    users: frozenset[str]
-
-    @property
-    def usd(self) -> float:
-        return self.credits / _CREDITS_PER_USD
-
-
-@dataclass(frozen=True)
-class Hourly:
-    """Documents that were created within an hour, since 1970, and that share the rest of these; hour is None if they
-    were not created in the time asked for.
-
-    id: of a single document. by_user, failed, unfinished, reason: of messages; reason is why one failed, in
-    LibreChat's word.
-    """
-
-    id: ObjectId | None
-    hour: float | None
-    count: int
-    users: frozenset[str]
-    model: Model = None
-    by_user: bool = False
-    failed: bool = False
-    unfinished: bool = False
-    reason: str | None = None
 
 
 class LibreChat:
@@ -360,7 +248,7 @@ class LibreChat:
         key = BILLED
         if created is not None:
             key, sums = key | {"hour": hour_of_creation(*created)}, sums | {"users": {"$addToSet": USER}}
-        return [_billed(row) for row in self._grouped("transactions", match, key, sums, first)]
+        return [Billed.of(row) for row in self._grouped("transactions", match, key, sums, first)]
 
     def messages_by_hour(
         self, match: Document, created: Span, *, first: int | None = None, with_users: bool
@@ -378,7 +266,7 @@ class LibreChat:
         if with_users:
             sums["users"] = {"$addToSet": USER}
         return [
-            _hourly(
+            Hourly.of(
                 row,
                 model=model_of(row["_id"]["model"]),
                 by_user=row["_id"]["by_user"],
@@ -394,7 +282,7 @@ class LibreChat:
     ) -> list[Hourly]:
         """The matching documents by the hour of createdAt. created, first: as in billed."""
         rows = self._grouped(collection, match, {"hour": hour_of_creation(*created)}, {"count": {"$sum": 1}}, first)
-        return [_hourly(row) for row in rows]
+        return [Hourly.of(row) for row in rows]
 
     def _grouped(
         self, collection: str, match: Document, shared: Document, sums: Document, first: int | None
@@ -429,7 +317,7 @@ class LibreChat:
         found: dict[tuple[str, ...], float] = defaultdict(float)
         key = {str(number): field for number, field in enumerate(fields)}
         for row in self.aggregate(collection, match or {}, {"$group": {"_id": key, "count": {"$sum": 1}}}):
-            found[_labels(row["_id"], len(fields))] += row["count"]
+            found[labels_of(row["_id"], len(fields))] += row["count"]
         return found
 
     def labels(
@@ -438,7 +326,7 @@ class LibreChat:
         """The texts of each of the first matching documents by `_id`; "unknown" stands for none."""
         shown = {"_id": 1} | {str(number): field for number, field in enumerate(fields)}
         rows = self.aggregate(collection, match, {"$sort": {"_id": 1}}, {"$limit": first}, {"$project": shown})
-        return {row["_id"]: _labels(row, len(fields)) for row in rows}
+        return {row["_id"]: labels_of(row, len(fields)) for row in rows}
 
     def conversation_lengths(self, length: timedelta) -> dict[int, int]:
         """How many conversations of the window that ends now list so many messages; those that list none are out."""
@@ -470,7 +358,7 @@ class LibreChat:
                 }
             },
         )
-        return [(_number(row["credits"]), _number(row["refill"])) for row in rows if row["credits"] is not None]
+        return [(number(row["credits"]), number(row["refill"])) for row in rows if row["credits"] is not None]
 
     def logged_in(self) -> int:
         """How many users have a session that has not expired."""
@@ -488,7 +376,7 @@ class LibreChat:
         key = {"source": filled("$source"), "type": filled("$type")}
         group = {"_id": key, "count": {"$sum": 1}, "bytes": {"$sum": amount("$bytes")}}
         return [
-            (row["_id"]["source"] or UNKNOWN, row["_id"]["type"] or UNKNOWN, row["count"], _number(row["bytes"]))
+            (row["_id"]["source"] or UNKNOWN, row["_id"]["type"] or UNKNOWN, row["count"], number(row["bytes"]))
             for row in self.aggregate("files", {}, {"$group": group})
         ]
 
@@ -526,41 +414,6 @@ class LibreChat:
             named = {row["id"]: row["model"] for row in rows if isinstance(row.get("id"), str)}
             labels |= {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
         return labels
-
-
-def _labels(texts: Document, count: int) -> tuple[str, ...]:
-    return tuple((texts.get(str(number)) or UNKNOWN)[:MAX_LABEL_LENGTH] for number in range(count))
-
-
-def _number(value: Any) -> float:
-    return float(str(value)) if isinstance(value, Decimal128) else float(value)
-
-
-def _billed(row: Document) -> Billed:
-    key = row["_id"]
-    model, context = ((key[name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
-    raw, fresh, written, read, value = (_number(row[name]) for name in AMOUNTS)
-    return Billed(
-        kind=key["kind"] or UNKNOWN,
-        model=model,
-        context=context,
-        tokens=fresh if key["structured"] else raw,
-        cache=(read, written) if key["structured"] else None,
-        credits=value,
-        granted=_number(row["granted"]),
-        skipped=row["skipped"] if key["kind"] else 0,
-        id=key.get("id"),
-        hour=key.get("hour"),
-        users=_users(row),
-    )
-
-
-def _hourly(row: Document, **what: Any) -> Hourly:
-    return Hourly(row["_id"].get("id"), row["_id"]["hour"], row["count"], _users(row), **what)
-
-
-def _users(row: Document) -> frozenset[str]:
-    return frozenset(str(user) for user in row.get("users", ()) if user)
 
 
 def _add_questions(questions: dict[Link, Question], messages: Iterable[Messages]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bson import ObjectId
 
-from librechat_exporter.librechat import Model, model_of
 from librechat_exporter.metric import Series
+from librechat_exporter.rows import Model, model_of
 
 log = logging.getLogger(__name__)
 

@@ -47,8 +47,20 @@ def test_every_make_target_that_is_named_exists() -> None:
 def test_layers_point_one_way() -> None:
     """Each module imports only from those after it."""
     order = [
-        *("daemon", "web", "server", "access", "exchange", "scrape", "collectors", "refreshed"),
-        *("ledger", "last_seen", "windows", "fold", "state", "faults", "librechat", "fields", "metric", "user_ids"),
+        *("daemon", "web", "server", "access", "exchange", "scrape", "collectors", "refreshed", "ledger"),
+        *(
+            "ledger",
+            "last_seen",
+            "windows",
+            "fold",
+            "state",
+            "faults",
+            "librechat",
+            "rows",
+            "fields",
+            "metric",
+            "user_ids",
+        ),
     ]
     for path in (ROOT / "librechat_exporter").rglob("*.py"):
         layer = path.relative_to(ROOT / "librechat_exporter").parts[0].removesuffix(".py")

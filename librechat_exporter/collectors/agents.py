@@ -1,7 +1,7 @@
 """Answers per agent. Two agents of one name count together."""
 
-from librechat_exporter.librechat import Messages
 from librechat_exporter.metric import Metric, Samples
+from librechat_exporter.rows import Messages
 
 ANSWERS = Metric(
     "librechat_agent_answers_total",

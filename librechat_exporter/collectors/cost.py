@@ -6,8 +6,8 @@ from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
 from librechat_exporter.fold import Fold, Reading
-from librechat_exporter.librechat import Billed
 from librechat_exporter.metric import Metric, Samples
+from librechat_exporter.rows import Billed
 from librechat_exporter.state import Cell, Seen
 
 _LABELS = ("model", "token_type", "context")

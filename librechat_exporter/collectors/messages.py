@@ -1,7 +1,7 @@
 """Messages, failures and tokens, over all time and per model."""
 
-from librechat_exporter.librechat import Messages
 from librechat_exporter.metric import Metric, Samples
+from librechat_exporter.rows import Messages
 
 MESSAGES = Metric(
     "librechat_messages_total", "Messages sent, by users and by models", "counter", "happened", groups=("basic",)

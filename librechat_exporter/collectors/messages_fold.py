@@ -8,8 +8,9 @@ from bson import ObjectId
 from librechat_exporter.collectors import agents, answers, messages, tools
 from librechat_exporter.fold import Fold, Reading
 from librechat_exporter.last_seen import SEEN_KEPT
-from librechat_exporter.librechat import NO_QUESTION, LibreChat, Link, Messages
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Samples
+from librechat_exporter.rows import NO_QUESTION, Link, Messages
 from librechat_exporter.state import Cell, Seen
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

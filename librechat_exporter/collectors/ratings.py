@@ -26,9 +26,10 @@ from librechat_exporter.fields import (
     when,
 )
 from librechat_exporter.ledger import Ledger
-from librechat_exporter.librechat import LibreChat, model_of
+from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, LabelValues, Metric, Samples
 from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
+from librechat_exporter.rows import model_of
 
 WINDOW = timedelta(minutes=5)
 # Ratings of messages that are not older than this are exact.

@@ -7,8 +7,8 @@ from itertools import chain, compress
 from librechat_exporter.collectors.base import Collector, Scrape
 from librechat_exporter.collectors.messages_fold import with_prompts
 from librechat_exporter.fields import window
-from librechat_exporter.librechat import Messages
 from librechat_exporter.metric import Family, Metric
+from librechat_exporter.rows import Messages
 
 WINDOW = timedelta(minutes=5)
 

@@ -6,8 +6,8 @@ from itertools import chain
 
 from librechat_exporter.collectors.base import LedgerCollector, Scrape
 from librechat_exporter.fold import Fold
-from librechat_exporter.librechat import ToolCall
 from librechat_exporter.metric import Family, LabelValues, Metric, Samples
+from librechat_exporter.rows import ToolCall
 
 
 def _metric(name: str, text: str, *labels: str, gauge: bool = False) -> Metric:

@@ -12,9 +12,10 @@ from bson import ObjectId
 from librechat_exporter.collectors.base import Collector, Scrape
 from librechat_exporter.fields import UNKNOWN
 from librechat_exporter.fold import Reading
-from librechat_exporter.librechat import Billed, Hourly, Model, Span
+from librechat_exporter.librechat import Span
 from librechat_exporter.metric import OTHER, WINDOW, Family, LabelValues, Metric, Samples
 from librechat_exporter.refreshed import Refreshed
+from librechat_exporter.rows import Billed, Hourly, Model
 from librechat_exporter.settings import Settings
 from librechat_exporter.state import Cell, Seen
 from librechat_exporter.windows import HOUR, WindowFold, hour_of

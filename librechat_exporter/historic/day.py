@@ -23,7 +23,8 @@ from librechat_exporter.historic.tables import (
     MONEY_DIGITS,
     Table,
 )
-from librechat_exporter.librechat import NO_QUESTION, LibreChat, Messages, Model
+from librechat_exporter.librechat import LibreChat
+from librechat_exporter.rows import NO_QUESTION, Messages, Model
 from librechat_exporter.settings import ExportSettings
 from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 

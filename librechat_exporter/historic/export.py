@@ -18,7 +18,8 @@ from librechat_exporter.historic.dates import Period, Plan, Range, bounds
 from librechat_exporter.historic.day import Day, new_users, read_day
 from librechat_exporter.historic.store import LockedError, Store, StoreError
 from librechat_exporter.historic.tables import DAILY_NEW_USERS
-from librechat_exporter.librechat import LibreChat, Model
+from librechat_exporter.librechat import LibreChat
+from librechat_exporter.rows import Model
 from librechat_exporter.user_ids import UserKey
 
 log = logging.getLogger(__name__)

@@ -1,11 +1,9 @@
 """Wires the parts together; start, run, orderly end."""
 
 import logging
-import queue
 import signal
 import threading
 from collections.abc import Mapping
-from types import FrameType
 
 import pymongo
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
@@ -49,6 +47,7 @@ from librechat_exporter.windows import HOUR
 
 log = logging.getLogger(__name__)
 
+_ENDING = {signal.SIGTERM, signal.SIGINT}
 _READINESS_SECONDS = 2.0
 _CHECK_SECONDS = 5.0
 _INDEX_BYTES = 100  # an entry, before compression
@@ -107,30 +106,26 @@ class Daemon:
             self.registry.register(collector)
         self._examined = threading.Thread(target=self._examine_until_answered, name="examine", daemon=True)
         self._stop = threading.Event()
-        # An Event cannot be set by a signal handler: it may interrupt the wait that holds the Event's lock.
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._access = Access(settings.web_config_file)
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises OSError if the address cannot be bound."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        # Before there are threads, for they inherit it. A handler of Python's would not do: a signal that comes between
+        # its last check and the wait wakes nobody.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         application = Application(self.registry, self, self.settings.scrape_timeout)
         server = Server(self.settings.bind_address, application.respond, self._access)
         self.ledger.start()
         self._examined.start()
         server.start()
         log.info("librechat-exporter %s serves on %s", __version__, self.settings.listen_address)
-        self._signals.get()
+        signal.sigwait(_ENDING)
         log.info("Stopping")
         self._stop.set()
         self.runner.stop()
         server.stop()
         self.ledger.close(seconds=1.0)
         log.info("Stopped")
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals.put(number)
 
     # What the page and the health checks ask: web.Status.
 

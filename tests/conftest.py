@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -201,7 +202,7 @@ class Process:
         end = time.monotonic() + 15
         while time.monotonic() < end:
             try:
-                self.get("/health", timeout=1)
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
                 assert self.process.poll() is None, self.log
                 time.sleep(0.02)

@@ -18,7 +18,6 @@ from librechat_exporter.access import Access, AccessError, Allowed
 from librechat_exporter.exchange import Response
 from tests.conftest import MakeProcess, Process
 from tools.prometheus import Prometheus
-from tools.server import die_with_parent
 
 PASSWORD = "s3cret: with ü and colon"  # noqa: S105
 HASHED = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -229,30 +228,12 @@ def test_changes_are_in_use_at_once_and_mistakes_are_not_ignored(
 
 
 def test_every_path_is_covered(process: MakeProcess, tmp_path: Path) -> None:
-    one = started(process(WEB_CONFIG_FILE=str(config(tmp_path, USERS))))
+    one = process(WEB_CONFIG_FILE=str(config(tmp_path, USERS))).start()
     for path in ("/", "/metrics", "/health", "/ready", "/nowhere"):
         refused, headers = get(one, None, path)
         assert (refused, headers["WWW-Authenticate"][:5]) == (401, "Basic")
     assert get(one, None, "/health", basic("prometheus", PASSWORD))[0] == 200
     assert PASSWORD not in one.log
-
-
-def started(one: Process) -> Process:
-    """Process.start() asks for /health in plain HTTP; here it must only listen."""
-    with (one.folder / "exporter.log").open("ab") as log:
-        one.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent.parent / "metrics.py")],
-            cwd=one.folder,
-            env=one.environment,
-            stdout=log,
-            stderr=log,
-            preexec_fn=die_with_parent,
-        )
-    end = time.monotonic() + 15
-    while "serves on" not in one.log:
-        assert time.monotonic() < end, one.log
-        time.sleep(0.05)
-    return one
 
 
 def health(one: Process, **environment: str) -> int:
@@ -265,7 +246,7 @@ def test_the_health_check_knows_the_password_and_the_certificate(
     process: MakeProcess, issued: Certificates, tmp_path: Path
 ) -> None:
     mutual = issued.tls(client_ca_file="ca.pem", client_auth_type="RequireAndVerifyClientCert")
-    one = started(process(WEB_CONFIG_FILE=str(config(issued.folder, mutual | USERS))))
+    one = process(WEB_CONFIG_FILE=str(config(issued.folder, mutual | USERS))).start()
     (tmp_path / "password").write_text(PASSWORD + "\n")
     told = {"HEALTHCHECK_USER": "prometheus", "HEALTHCHECK_PASSWORD_FILE": str(tmp_path / "password")}
     shown = {
@@ -284,7 +265,7 @@ def test_client_certificates(process: MakeProcess, issued: Certificates) -> None
         client_allowed_sans=["prometheus.example.org"],
         min_version="TLS13",
     )
-    one = started(process(WEB_CONFIG_FILE=str(config(issued.folder, mutual))))
+    one = process(WEB_CONFIG_FILE=str(config(issued.folder, mutual))).start()
     assert get(one, issued.context("client"))[0] == 200
     assert get(one, issued.context("other"))[0] == 403
     for client in (None, "stranger"):
@@ -303,7 +284,7 @@ def test_client_certificates(process: MakeProcess, issued: Certificates) -> None
 
 def test_a_new_certificate_is_in_use_at_once(process: MakeProcess, tmp_path: Path) -> None:
     own = Certificates(tmp_path)
-    one = started(process(WEB_CONFIG_FILE=str(config(tmp_path, own.tls()))))
+    one = process(WEB_CONFIG_FILE=str(config(tmp_path, own.tls()))).start()
     old = own.context()
     assert get(one, old)[0] == 200
     new = Certificates(tmp_path).context()
@@ -314,7 +295,7 @@ def test_a_new_certificate_is_in_use_at_once(process: MakeProcess, tmp_path: Pat
 
 def test_prometheus_scrapes_over_tls_with_password_and_certificate(process: MakeProcess, issued: Certificates) -> None:
     mutual = issued.tls(client_ca_file="ca.pem", client_auth_type="RequireAndVerifyClientCert")
-    one = started(process(WEB_CONFIG_FILE=str(config(issued.folder, mutual | USERS))))
+    one = process(WEB_CONFIG_FILE=str(config(issued.folder, mutual | USERS))).start()
 
     def job(name: str, password: str, client: str | None) -> dict[str, Any]:
         tls: dict[str, Any] = {"ca_file": str(issued.folder / "ca.pem")}

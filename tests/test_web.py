@@ -1,13 +1,13 @@
 """HTTP, on the real process."""
 
 import concurrent.futures
+import contextlib
 import gzip
 import http.client
 import json
 import signal
 import socket
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from librechat_exporter import __version__
 from librechat_exporter.web import _accepts_gzip
-from tests.conftest import METRICS_PY, Document, MakeProcess
+from tests.conftest import Document, MakeProcess
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 PROMETHEUS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
@@ -111,47 +111,22 @@ def test_it_ends_in_time_and_in_order(process: MakeProcess, number: int) -> None
     assert one.log.endswith("Stopped\n")
 
 
-INTERRUPTED = """
-import logging, os, runpy, signal, sys, threading
-
-def kill():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-def trace(frame, event, argument):
-    global lines
-    if timers and event == "line" and frame.f_code.co_filename == threading.__file__:
-        lines -= 1
-        if lines == 0:
-            kill()
-    return trace
-
-class Served(logging.Handler):
-    def emit(self, record):
-        if "serves on" in record.msg:
-            timer = threading.Timer(0.5, kill)
-            timer.start()
-            timers.append(timer)
-
-folder, lines, timers = sys.argv[1], int(sys.argv[2]), []
-sys.path.insert(0, folder)
-sys.argv[1:] = []
-logging.getLogger("librechat_exporter").addHandler(Served())
-sys.settrace(trace)
-runpy.run_path(folder + "/metrics.py", run_name="__main__")
-"""
-
-
-@pytest.mark.parametrize("lines", [1, 3, 5])
-def test_a_signal_within_a_lock_does_not_keep_it(process: MakeProcess, tmp_path: Path, lines: int) -> None:
-    """A signal comes at one of the first lines of threading's code that the main thread runs once it serves."""
-    script = tmp_path / "interrupted.py"
-    script.write_text(INTERRUPTED)
-    command = [sys.executable, str(script), str(METRICS_PY.parent), str(lines)]
-    environment = process().environment
-    ended = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=10, check=True
-    )
-    assert ended.stderr.endswith("Stopped\n")
+@pytest.mark.parametrize("delay", [0, 0.005, 0.01, 0.02, 0.05])
+def test_a_signal_at_any_moment_ends_it(process: MakeProcess, delay: float) -> None:
+    """No thread takes one that the main thread has not asked for, and none is lost before it asks."""
+    one = process().start()
+    time.sleep(delay)
+    running = one.process
+    assert running is not None
+    for thread in Path(f"/proc/{running.pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            status = (thread / "status").read_text()
+            # In the main thread they are not blocked while it waits for them.
+            if thread.name != str(running.pid):
+                assert int(status.split("SigBlk:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1
+    assert one.stop() < 5
+    assert running.returncode == 0
+    assert one.log.endswith("Stopped\n")
 
 
 @pytest.mark.parametrize(

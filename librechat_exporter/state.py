@@ -1,8 +1,12 @@
 """The ledger's memory on disk: one SQLite file in WAL mode, synced on every commit, owned by one process."""
 
+import contextlib
 import json
 import logging
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +36,8 @@ DROP TABLE seen;
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
 """
+# In a container whose filesystem is read-only, this can be written.
+_MEMORY = "/dev/shm"  # noqa: S108
 _TABLES = ("binding", "source", "series", "open", "last_seen", "kept", "label")
 
 
@@ -106,7 +112,22 @@ class State:
                 error,
             )
             self.on_disk = False
-            self._connection = self._open(":memory:")
+            self._connection = self._open_in_memory()
+
+    def _open_in_memory(self) -> sqlite3.Connection:
+        """With what the file holds, where it can be read: a disk that has become read-only makes no counter fall."""
+        memory = self._open(":memory:")
+        try:
+            # SQLite reads the latest commits, which are in the write-ahead log, only where it can write.
+            with tempfile.TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
+                for file in self._path.parent.glob(f"{self._path.name}*"):
+                    if file.name in (self._path.name, f"{self._path.name}-wal"):
+                        shutil.copyfile(file, Path(folder) / file.name)
+                with contextlib.closing(self._open(f"{folder}/{self._path.name}")) as copy:
+                    copy.backup(memory)
+        except (OSError, sqlite3.Error) as error:
+            log.error("STATE_PATH %s cannot be read either (%s): starting afresh", self._path, error)  # noqa: TRY400
+        return memory
 
     def _open_file(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -247,6 +247,12 @@ class Process:
 MakeProcess = Callable[..., Process]
 
 
+def with_read_only(folder: Path, command: list[str]) -> list[str]:
+    """The command, for which the folder is on a read-only filesystem, also if it is root's."""
+    mount = 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; exec "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-ec", mount, str(folder), *command]
+
+
 @pytest.fixture
 def process(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> Iterator[MakeProcess]:
     """Makes exporter processes of the test's database, not started yet; environment by keyword."""

@@ -22,7 +22,7 @@ import pytest
 
 from librechat_exporter import __version__
 from librechat_exporter.ledger import TICK_SECONDS
-from tests.conftest import METRICS_PY, Document, Process
+from tests.conftest import METRICS_PY, Document, Process, with_read_only
 from tests.oracle import Oracle, Values
 from tests.test_truth import Recorder
 from tools.mongod import Mongod
@@ -138,6 +138,7 @@ class Campaign:
         self.memory = self.threads = 0
         self.worst = 0.0
         self.is_paused = False
+        self.may_delete = True
         self.highest: dict[object, float] = {}
         self.stop = threading.Event()
         self.errors: list[BaseException] = []
@@ -153,7 +154,8 @@ class Campaign:
                     (one.chat, one.regenerate, one.upload, one.join, one.delete_chat, one.clear_history),
                     (60, 10, 5, 3, 12, 1),
                 )[0]
-                if action in (one.delete_chat, one.clear_history) and not self.has_seen_all():
+                deletes = action in (one.delete_chat, one.clear_history)
+                if deletes and not (self.may_delete and self.has_seen_all()):
                     continue
                 action()
 
@@ -288,6 +290,19 @@ class Campaign:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         time.sleep(2)
 
+    def disk_read_only(self) -> None:
+        """From a start to the next. What is deleted meanwhile, nobody knows afterwards."""
+        with self.writing:
+            self.may_delete = False
+        assert self.exporter.stop(signal.SIGTERM) < 8
+        usual = self.exporter.command
+        self.exporter.command = with_read_only(self.exporter.folder, usual)
+        self.exporter.start()
+        self.wait()
+        self.exporter.command = usual
+        self.killed()
+        self.may_delete = True
+
     def clock_steps(self) -> None:
         for seconds in self.chance.choice(((3600, 0), (-3600, 0), (3600, -3600, 0))):
             self.clock.write_text(str(seconds))
@@ -295,7 +310,7 @@ class Campaign:
 
     FAULTS = (
         *(killed, stopped, paused, mongodb_paused, mongodb_killed, errors_injected, delays_injected),
-        *(network_drops, network_delays, network_resets, disk_full, clock_steps),
+        *(network_drops, network_delays, network_resets, disk_full, disk_read_only, clock_steps),
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pymongo
@@ -13,7 +14,7 @@ import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
-from tests.conftest import Document, MakeProcess, Process
+from tests.conftest import Document, MakeProcess, Process, with_read_only
 from tests.oracle import Values
 from tools.mongod import Mongod
 
@@ -264,3 +265,37 @@ def _scrape_until_it_dies(one: Process) -> None:
             one.scrape()
     except (OSError, ValueError):
         return
+
+
+def test_a_disk_that_has_become_read_only(process: MakeProcess, database: Database[Document], tmp_path: Path) -> None:
+    """After a kill, so that the latest totals are in the write-ahead log alone."""
+    state = tmp_path / "state"
+    one = process(STATE_PATH=str(state / "ledger.sqlite")).start()
+    database["messages"].insert_many([{"messageId": f"m{number}"} for number in range(3)])
+    assert one.scrape()[MESSAGES] == 3
+    one.stop(9)
+    database["messages"].delete_many({})
+    written = {path: path.read_bytes() for path in state.iterdir()}
+    one.command = with_read_only(state, one.command)
+    one.start()
+    assert one.scrape()[MESSAGES] == 3
+    database["messages"].insert_one({"messageId": "m3"})
+    values = one.scrape()
+    assert values[MESSAGES] == 4
+    assert values["librechat_exporter_state_persistent", ()] == 0
+    assert one.log.count("cannot be written") == 1
+    assert "starting afresh" not in one.log
+    assert {path: path.read_bytes() for path in state.iterdir()} == written
+
+
+def test_a_disk_that_is_read_only_and_damaged(
+    process: MakeProcess, database: Database[Document], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "ledger.sqlite").write_bytes(b"garbage" * 1000)
+    database["messages"].insert_one({"messageId": "m1"})
+    one = process(STATE_PATH=str(state / "ledger.sqlite"))
+    one.command = with_read_only(state, one.command)
+    assert one.start().scrape()[MESSAGES] == 1
+    assert "cannot be read either" in one.log

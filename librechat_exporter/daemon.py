@@ -6,8 +6,6 @@ import threading
 from collections.abc import Mapping
 
 import pymongo
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
-from prometheus_client.registry import CollectorRegistry
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
@@ -101,9 +99,6 @@ class Daemon:
             user_salt=settings.user_id_salt.get_secret_value() if settings.state_user_ids == "hash" else "",
         )
         self.runner = Runner(self.librechat, self.ledger, collectors, settings)
-        self.registry = CollectorRegistry()
-        for collector in (self.runner, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            self.registry.register(collector)
         self._examined = threading.Thread(target=self._examine_until_answered, name="examine", daemon=True)
         self._stop = threading.Event()
         self._access = Access(settings.web_config_file)
@@ -113,7 +108,7 @@ class Daemon:
         # Before there are threads, for they inherit it. A handler of Python's would not do: a signal that comes between
         # its last check and the wait wakes nobody.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        application = Application(self.registry, self, self.settings.scrape_timeout)
+        application = Application(self.runner.scrape, self, self.settings.scrape_timeout)
         server = Server(self.settings.bind_address, application.respond, self._access)
         self.ledger.start()
         self._examined.start()

@@ -4,7 +4,6 @@ itself.
 Scrapes that overlap share one run. A collector that fails or is late has no samples: never a zero, never an old value.
 """
 
-import contextvars
 import platform
 import threading
 import time
@@ -15,6 +14,8 @@ from datetime import datetime
 from typing import Any
 
 import pymongo
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+from prometheus_client.metrics_core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from librechat_exporter import __version__
@@ -87,8 +88,15 @@ PATIENCE_SECONDS = 0.05
 # Longer than a usual scrape: when the exporter stops, one that is cut off would tell less than is true.
 LAST_SCRAPE_SECONDS = 0.5
 
-# The deadline (time.monotonic()) of the request that is being served, for Runner.collect().
-deadline_of_request: contextvars.ContextVar[float] = contextvars.ContextVar("deadline_of_request")
+
+class Scraped(PrometheusCollector):
+    """What a scrape found, for an encoder. Scrapes that share a run in which all succeeded get the same one."""
+
+    def __init__(self, families: Iterable[PrometheusMetric]) -> None:
+        self.families = tuple(families)
+
+    def collect(self) -> Iterable[PrometheusMetric]:
+        return self.families
 
 
 @dataclass(frozen=True)
@@ -108,14 +116,13 @@ class _Run:
     started: float = field(default_factory=time.monotonic)
     up: bool = False
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    sharing: threading.Lock = field(default_factory=threading.Lock)
+    scraped: Scraped | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
 
-class Runner(PrometheusCollector):
-    """The custom collector that prometheus-client's registry knows: it runs all of ours.
-
-    All metrics of a collector are defined by data, so describe() asks nobody.
-    """
+class Runner:
+    """Runs the collectors that are enabled."""
 
     def __init__(
         self,
@@ -145,16 +152,7 @@ class Runner(PrometheusCollector):
         self.last: Mapping[str, Outcome] = {}
         self.up = False
 
-    def describe(self) -> Iterator[Family]:
-        for metric in sorted({*self._enabled, *SELF_METRICS}, key=lambda metric: metric.name):
-            yield metric.family()
-
-    def collect(self) -> Iterator[Family]:
-        yield from self.scrape(
-            deadline_of_request.get(time.monotonic() + self._settings.scrape_timeout - MARGIN_SECONDS)
-        )
-
-    def scrape(self, deadline: float) -> list[Family]:
+    def scrape(self, deadline: float) -> Scraped:
         """All families that could be measured until the deadline (time.monotonic())."""
         while True:
             with self._lock:
@@ -172,11 +170,18 @@ class Runner(PrometheusCollector):
             ended = self._stopping or time.monotonic() >= deadline
             if not joined or ended or (run.done.is_set() and complete):
                 break
+        with run.sharing:
+            return run.scraped or self._scraped(run, outcomes)
+
+    def _scraped(self, run: _Run, outcomes: Mapping[str, Outcome]) -> Scraped:
         late = Outcome((), time.monotonic() - run.started, TimeoutError("it was not done at the scrape's deadline"))
         outcomes = {collector.name: outcomes.get(collector.name, late) for collector in self._collectors}
         self.last, self.up = outcomes, run.up
         families = [family for outcome in outcomes.values() for family in outcome.families]
-        return [*families, *self._about_itself(run.up, outcomes)]
+        scraped = Scraped((*families, *self._about_itself(run.up, outcomes)))
+        if all(outcome.error is None for outcome in outcomes.values()):
+            run.scraped = scraped
+        return scraped
 
     def stop(self) -> None:
         """Lets the scrape under way end if it is quick, then ends all waiting: they are answered with what there is."""
@@ -245,7 +250,7 @@ class Runner(PrometheusCollector):
         elif log:
             self._faults.succeeded(f"Collector {collector.name}")
 
-    def _about_itself(self, up: bool, outcomes: Mapping[str, Outcome]) -> Iterator[Family]:
+    def _about_itself(self, up: bool, outcomes: Mapping[str, Outcome]) -> Iterator[PrometheusMetric]:
         ages: dict[LabelValues, float] = {
             (collector.name,): age
             for collector in self._collectors
@@ -262,6 +267,8 @@ class Runner(PrometheusCollector):
         yield PERSISTENT.family({(): self._ledger.persistent})
         yield DATA_AGE.family(ages)
         yield DROPPED.family(self._ledger.guard.dropped())
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            yield from collector.collect()
 
     def problems(self) -> dict[str, str]:
         """What went wrong in the last scrape, by collector."""

@@ -39,7 +39,7 @@ WRITE_SECONDS = 30.0
 LINGER_SECONDS = 0.5
 # Between requests on one connection: Prometheus keeps it from scrape to scrape.
 IDLE_SECONDS = 180.0
-_BACKLOG = 128
+_BACKLOG = 512
 _CHUNK = 16_384
 _STOP_SECONDS = 2.0
 

@@ -10,12 +10,14 @@ from http import HTTPStatus
 from typing import Protocol
 
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import CollectorRegistry
+from prometheus_client.registry import Collector
 
 from librechat_exporter import __version__
 from librechat_exporter.exchange import Request, Response, text
-from librechat_exporter.scrape import MARGIN_SECONDS, Outcome, deadline_of_request
+from librechat_exporter.scrape import MARGIN_SECONDS, Outcome, Scraped
 from librechat_exporter.server import THREADS
+
+Encoder = Callable[[Collector], bytes]
 
 LONGEST_SCRAPE = 300.0
 # Of the server's threads most may wait for a scrape; some always answer the health checks.
@@ -44,10 +46,14 @@ class Status(Protocol):
 class Application:
     """Answers requests."""
 
-    def __init__(self, registry: CollectorRegistry, status: Status, scrape_timeout: float) -> None:
-        self._registry = registry
+    def __init__(self, scrape: Callable[[float], Scraped], status: Status, scrape_timeout: float) -> None:
+        """scrape: takes a deadline (time.monotonic()). scrape_timeout: in seconds, where the request tells none."""
+        self._scrape = scrape
         self._status = status
         self._scrape_timeout = scrape_timeout
+        self._encoding = threading.Lock()
+        # The latest text of each content type and coding.
+        self._encoded: dict[tuple[str, bool], tuple[Scraped, bytes]] = {}
         self._places = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
 
     def respond(self, request: Request) -> Response:
@@ -67,18 +73,29 @@ class Application:
     def _metrics(self, request: Request) -> Response:
         if not self._places.acquire(blocking=False):
             return text(HTTPStatus.SERVICE_UNAVAILABLE, f"{SCRAPES_AT_ONCE} scrapes are waiting already.")
-        deadline = deadline_of_request.set(time.monotonic() + self._timeout(request))
         try:
+            scraped = self._scrape(time.monotonic() + self._timeout(request))
             encode, content_type = _encoder(request.headers.get("accept", ""))
-            body = encode(self._registry)
+            compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
+            body = self._text(scraped, encode, content_type, compressed=compressed)
         finally:
-            deadline_of_request.reset(deadline)
             self._places.release()
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
-        if _accepts_gzip(request.headers.get("accept-encoding", "")):
-            # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
-            headers, body = [*headers, ("Content-Encoding", "gzip")], gzip.compress(body, compresslevel=1, mtime=0)
+        if compressed:
+            headers.append(("Content-Encoding", "gzip"))
         return Response(HTTPStatus.OK, headers, body)
+
+    def _text(self, scraped: Scraped, encode: Encoder, content_type: str, *, compressed: bool) -> bytes:
+        """Scrapes that share a run share its text: encoding it takes longer than answering a hundred health checks."""
+        with self._encoding:
+            of, text = self._encoded.get((content_type, compressed), (None, b""))
+            if of is not scraped:
+                text = encode(scraped)
+                if compressed:
+                    # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
+                    text = gzip.compress(text, compresslevel=1, mtime=0)
+                self._encoded[content_type, compressed] = scraped, text
+            return text
 
     def _timeout(self, request: Request) -> float:
         """Seconds for the work. A header that makes no sense counts as none."""
@@ -134,7 +151,7 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+def _encoder(accept: str) -> tuple[Encoder, str]:
     try:
         return choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number

@@ -133,7 +133,7 @@ class Exporter:
     def scrape(self, timeout: float = 10) -> Values:
         """Every sample, by name and sorted labels. Asserts that no series comes twice."""
         values: Values = {}
-        for family in self.daemon.runner.scrape(time.monotonic() + timeout):
+        for family in self.daemon.runner.scrape(time.monotonic() + timeout).families:
             for sample in family.samples:
                 series = (sample.name, tuple(sorted(sample.labels.items())))
                 assert series not in values, f"{series} comes twice"

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -28,12 +29,12 @@ def test_overlapping_scrapes_share_one_run(exporter: MakeExporter, monkeypatch: 
         yield from ()
 
     monkeypatch.setattr(recent, "collect", collect)
-    threads = [threading.Thread(target=one.scrape) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(10) as pool:
+        deadline = time.monotonic() + 10
+        scraped = list(pool.map(one.daemon.runner.scrape, [deadline] * 10))
     assert len(runs) == 1
+    assert len(set(map(id, scraped))) == 1
+    assert one.daemon.runner.scrape(deadline) is not scraped[0]
 
 
 def test_a_defect_is_isolated_and_its_message_is_not_logged(
@@ -120,10 +121,3 @@ def test_stopping_ends_the_waiting(exporter: MakeExporter, monkeypatch: pytest.M
     one.scrape(timeout=5)
     assert time.monotonic() - started < 2
     go.set()
-
-
-def test_describing_asks_nobody(exporter: MakeExporter) -> None:
-    one = exporter()
-    one.daemon.librechat.close()
-    names = {family.name for family in one.daemon.runner.describe()}
-    assert {"librechat_messages", "librechat_up", "librechat_thumbs_up_total"} <= names

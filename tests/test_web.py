@@ -15,7 +15,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pymongo.database import Database
 
 from librechat_exporter import __version__
-from librechat_exporter.web import _accepts_gzip
+from librechat_exporter.exchange import Request
+from librechat_exporter.scrape import UP, Scraped
+from librechat_exporter.web import Application, _accepts_gzip
 from tests.conftest import Document, MakeProcess
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -135,3 +137,23 @@ def test_a_signal_at_any_moment_ends_it(process: MakeProcess, delay: float) -> N
 )
 def test_gzip_is_negotiated(header: str, accepted: bool) -> None:
     assert _accepts_gzip(header) is accepted
+
+
+def test_a_shared_scrape_is_encoded_once_for_each_form() -> None:
+    scraped = [Scraped([UP.family({(): value})]) for value in (1, 0)]
+    latest = scraped[0]
+    application = Application(lambda _deadline: latest, None, 10)  # type: ignore[arg-type]
+
+    def body(**headers: str) -> bytes:
+        return application.respond(Request("GET", "/metrics", headers)).body
+
+    first = body()
+    assert b"librechat_up 1.0\n" in first
+    assert body() is first
+    compressed = body(**{"accept-encoding": "gzip"})
+    assert gzip.decompress(compressed) == first
+    assert body(accept="application/openmetrics-text").endswith(b"# EOF\n")
+    assert body() is first
+    latest = scraped[1]
+    assert b"librechat_up 0.0\n" in body()
+    assert b"librechat_up 0.0\n" in gzip.decompress(body(**{"accept-encoding": "gzip"}))

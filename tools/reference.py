@@ -96,7 +96,8 @@ def settings_table(settings: type[BaseSettings]) -> str:
     lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, field in _own(settings).items():
         default = f"`{default_of(field)}`" if default_of(field) else ""
-        lines.append(f"| `{name}` | {default} | {field.description} |")
+        meaning = (field.description or "").replace("|", r"\|")
+        lines.append(f"| `{name}` | {default} | {meaning} |")
     return "\n".join(lines)
 
 

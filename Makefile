@@ -10,7 +10,7 @@ help:
 	@echo "make demo       the exporter on port 8000, beside a private MongoDB with simulated traffic"
 	@echo "make test       lint, types and all tests"
 	@echo "make bench      the measurements of docs/performance.md"
-	@echo "make faults     faults for ten minutes, and an hour of traffic in minutes"
+	@echo "make faults     an hour of faults, load and endurance"
 	@echo "make docs       write all that is generated from the code anew"
 	@echo "make golden     write the golden exposition anew"
 

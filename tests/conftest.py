@@ -131,9 +131,10 @@ class Exporter:
         self.daemon.ledger.start()
 
     def scrape(self, timeout: float = 10) -> Values:
-        """Every sample, by name and sorted labels. Asserts that no series comes twice."""
+        """Every sample of ours, by name and sorted labels. Asserts that no series comes twice."""
         values: Values = {}
-        for family in self.daemon.runner.scrape(time.monotonic() + timeout).families:
+        families = self.daemon.runner.scrape(time.monotonic() + timeout).families
+        for family in (family for family in families if family.name.startswith("librechat_")):
             for sample in family.samples:
                 series = (sample.name, tuple(sorted(sample.labels.items())))
                 assert series not in values, f"{series} comes twice"

@@ -8,7 +8,7 @@ import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -77,6 +77,9 @@ MARGIN_SECONDS = 0.5
 # Before a scrape's deadline its collectors give up, so that it can still tell why.
 GRACE_SECONDS = 0.1
 
+# A run has as long at least, whoever begins it: scrapes with hardly any time must not each begin one.
+LEAST_SECONDS = 1.0
+
 # A MongoDB that does not tell its time so soon is taken for one that is down.
 ANSWER_SECONDS = 3.0
 
@@ -90,13 +93,22 @@ LAST_SCRAPE_SECONDS = 0.5
 
 
 class Scraped(PrometheusCollector):
-    """What a scrape found, for an encoder. Scrapes that share a run in which all succeeded get the same one."""
+    """What a scrape found, for an encoder. Scrapes that share a run share it."""
 
     def __init__(self, families: Iterable[PrometheusMetric]) -> None:
         self.families = tuple(families)
+        self._texts: dict[Hashable, bytes] = {}
+        self._lock = threading.Lock()
 
     def collect(self) -> Iterable[PrometheusMetric]:
         return self.families
+
+    def text(self, form: Hashable, encode: Callable[["Scraped"], bytes]) -> bytes:
+        """What `encode` makes of it in this form: made once, as nothing else in answering takes as long."""
+        with self._lock:
+            if form not in self._texts:
+                self._texts[form] = encode(self)
+            return self._texts[form]
 
 
 @dataclass(frozen=True)
@@ -110,14 +122,17 @@ class Outcome:
 
 @dataclass
 class _Run:
-    """A run under way. Its outcomes come in one by one; whoever waits takes those that are there at its deadline."""
+    """A run under way. Its outcomes come in one by one; whoever waits takes those that are there at its deadline.
+
+    told: what was made of its outcomes last, by whether MongoDB had answered, and how many they were.
+    """
 
     deadline: float
     started: float = field(default_factory=time.monotonic)
     up: bool = False
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     sharing: threading.Lock = field(default_factory=threading.Lock)
-    scraped: Scraped | None = None
+    told: tuple[tuple[bool, int], Scraped] | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -154,34 +169,48 @@ class Runner:
 
     def scrape(self, deadline: float) -> Scraped:
         """All families that could be measured until the deadline (time.monotonic())."""
-        while True:
-            with self._lock:
-                run = self._current
-                joined = run is not None and time.monotonic() < run.deadline
-                if run is None or not joined:
-                    run = _Run(deadline - GRACE_SECONDS)
-                    _start(self._execute, run)
-                    self._current = run
-            run.done.wait(max(0.0, deadline - time.monotonic()))
-            with self._lock:
-                outcomes = dict(run.outcomes)
-            # What another scrape began may have failed for want of time that this one still has.
-            complete = all(outcome.error is None for outcome in outcomes.values())
-            ended = self._stopping or time.monotonic() >= deadline
-            if not joined or ended or (run.done.is_set() and complete):
-                break
+        run, is_own = self._join(deadline)
+        outcomes = self._wait(run, deadline)
+        if not is_own and self._wants_another(run, outcomes, deadline):
+            run, _ = self._join(deadline)
+            outcomes = self._wait(run, deadline)
         with run.sharing:
-            return run.scraped or self._scraped(run, outcomes)
+            form = run.up, len(outcomes)
+            if run.told is None or run.told[0] != form:
+                run.told = form, self._scraped(run, outcomes)
+            return run.told[1]
+
+    def _join(self, deadline: float) -> tuple[_Run, bool]:
+        """The run under way, or a new one; whether it is new."""
+        now = time.monotonic()
+        with self._lock:
+            run = self._current
+            if run is not None and now < run.deadline:
+                return run, False
+            run = _Run(max(deadline - GRACE_SECONDS, now + LEAST_SECONDS))
+            _start(self._execute, run)
+            self._current = run
+            return run, True
+
+    def _wait(self, run: _Run, deadline: float) -> dict[str, Outcome]:
+        """What the run has found at the deadline, or at its own."""
+        run.done.wait(max(0.0, min(deadline, run.deadline + GRACE_SECONDS) - time.monotonic()))
+        with self._lock:
+            return dict(run.outcomes)
+
+    def _wants_another(self, run: _Run, outcomes: Mapping[str, Outcome], deadline: float) -> bool:
+        """Whether the run of another scrape failed for want of time, of which this one has enough left."""
+        errors = [outcome.error for outcome in outcomes.values() if outcome.error is not None]
+        was_late = not run.done.is_set() or any(reason(error) in ("timeout", "history") for error in errors)
+        has_time = deadline - time.monotonic() > (run.deadline - run.started) / 2
+        return run.up and was_late and has_time and not self._stopping
 
     def _scraped(self, run: _Run, outcomes: Mapping[str, Outcome]) -> Scraped:
         late = Outcome((), time.monotonic() - run.started, TimeoutError("it was not done at the scrape's deadline"))
         outcomes = {collector.name: outcomes.get(collector.name, late) for collector in self._collectors}
         self.last, self.up = outcomes, run.up
         families = [family for outcome in outcomes.values() for family in outcome.families]
-        scraped = Scraped((*families, *self._about_itself(run.up, outcomes)))
-        if all(outcome.error is None for outcome in outcomes.values()):
-            run.scraped = scraped
-        return scraped
+        return Scraped((*families, *self._about_itself(run.up, outcomes)))
 
     def stop(self) -> None:
         """Lets the scrape under way end if it is quick, then ends all waiting: they are answered with what there is."""

@@ -20,8 +20,24 @@ from librechat_exporter.server import THREADS
 Encoder = Callable[[Collector], bytes]
 
 LONGEST_SCRAPE = 300.0
-# Of the server's threads most may wait for a scrape; some always answer the health checks.
+# Of the server's threads most may wait for a scrape and a few for MongoDB's readiness; some always answer the rest.
 SCRAPES_AT_ONCE = THREADS - 8
+READY_AT_ONCE = 4
+
+_ESCAPINGS = ("underscores", "dots", "values", "allow-utf-8")
+# What a scraper may ask for. Each of prometheus-client's content types quotes the request, so there is no end to them.
+_FORMS = {
+    content_type: encode
+    for encode, content_type in map(
+        choose_encoder,
+        (
+            "",
+            "application/openmetrics-text",
+            *(f"application/openmetrics-text;version=1.0.0;escaping={one}" for one in _ESCAPINGS),
+            *(f"text/plain;version=1.0.0;escaping={one}" for one in _ESCAPINGS),
+        ),
+    )
+}
 
 
 class Status(Protocol):
@@ -51,10 +67,8 @@ class Application:
         self._scrape = scrape
         self._status = status
         self._scrape_timeout = scrape_timeout
-        self._encoding = threading.Lock()
-        # The latest text of each content type and coding.
-        self._encoded: dict[tuple[str, bool], tuple[Scraped, bytes]] = {}
-        self._places = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
+        self._scrapes = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
+        self._readinesses = threading.BoundedSemaphore(READY_AT_ONCE)
 
     def respond(self, request: Request) -> Response:
         pages = {"/": self._root, "/metrics": self._metrics, "/health": self._health, "/ready": self._ready}
@@ -71,31 +85,23 @@ class Application:
         return self._metrics(request)
 
     def _metrics(self, request: Request) -> Response:
-        if not self._places.acquire(blocking=False):
+        encode, content_type = _encoder(request.headers.get("accept", ""))
+        compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
+        if not self._scrapes.acquire(blocking=False):
             return text(HTTPStatus.SERVICE_UNAVAILABLE, f"{SCRAPES_AT_ONCE} scrapes are waiting already.")
         try:
             scraped = self._scrape(time.monotonic() + self._timeout(request))
-            encode, content_type = _encoder(request.headers.get("accept", ""))
-            compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
-            body = self._text(scraped, encode, content_type, compressed=compressed)
+            # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
+            body = scraped.text(
+                (content_type, compressed),
+                lambda one: gzip.compress(encode(one), compresslevel=1, mtime=0) if compressed else encode(one),
+            )
         finally:
-            self._places.release()
+            self._scrapes.release()
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
         if compressed:
             headers.append(("Content-Encoding", "gzip"))
         return Response(HTTPStatus.OK, headers, body)
-
-    def _text(self, scraped: Scraped, encode: Encoder, content_type: str, *, compressed: bool) -> bytes:
-        """Scrapes that share a run share its text: encoding it takes longer than answering a hundred health checks."""
-        with self._encoding:
-            of, text = self._encoded.get((content_type, compressed), (None, b""))
-            if of is not scraped:
-                text = encode(scraped)
-                if compressed:
-                    # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
-                    text = gzip.compress(text, compresslevel=1, mtime=0)
-                self._encoded[content_type, compressed] = scraped, text
-            return text
 
     def _timeout(self, request: Request) -> float:
         """Seconds for the work. A header that makes no sense counts as none."""
@@ -111,7 +117,12 @@ class Application:
         return _json(HTTPStatus.OK, {"status": "ok", "version": __version__})
 
     def _ready(self, _request: Request) -> Response:
-        reasons = self._status.readiness()
+        if not self._readinesses.acquire(blocking=False):
+            return text(HTTPStatus.SERVICE_UNAVAILABLE, f"{READY_AT_ONCE} wait for this already.")
+        try:
+            reasons = self._status.readiness()
+        finally:
+            self._readinesses.release()
         if reasons:
             return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reasons": reasons})
         return _json(HTTPStatus.OK, {"status": "ready"})
@@ -152,10 +163,15 @@ _PAGE = """<!DOCTYPE html>
 
 
 def _encoder(accept: str) -> tuple[Encoder, str]:
+    """One of _FORMS. A form that is not among them counts as its kind's first, a version that is no number as none."""
     try:
-        return choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is no number
-        return choose_encoder("")
+        _, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):
+        content_type = ""
+    if content_type not in _FORMS:
+        kind = "application/openmetrics-text" if "openmetrics" in content_type else ""
+        _, content_type = choose_encoder(kind)
+    return _FORMS[content_type], content_type
 
 
 def _json(status: HTTPStatus, content: object) -> Response:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from librechat_exporter import scrape
 from tests.conftest import MakeExporter
@@ -35,6 +36,86 @@ def test_overlapping_scrapes_share_one_run(exporter: MakeExporter, monkeypatch: 
     assert len(runs) == 1
     assert len(set(map(id, scraped))) == 1
     assert one.daemon.runner.scrape(deadline) is not scraped[0]
+
+
+def side_by_side(exporter: Any, timeouts: list[float], apart: float = 0.0) -> list[tuple[Any, float]]:
+    """What scrapes found that begin so many seconds apart, and how long each took."""
+
+    def scrape(number: int) -> tuple[Any, float]:
+        time.sleep(number * apart)
+        started = time.monotonic()
+        found = exporter.daemon.runner.scrape(started + timeouts[number])
+        return found, time.monotonic() - started
+
+    with ThreadPoolExecutor(len(timeouts)) as pool:
+        return list(pool.map(scrape, range(len(timeouts))))
+
+
+def names(scraped: Any) -> set[str]:
+    return {sample.name for family in scraped.families for sample in family.samples}
+
+
+def test_a_failure_is_shared_too(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    one.scrape()
+    runs = []
+
+    def collect(_scrape: Any) -> Any:
+        runs.append(1)
+        time.sleep(0.2)
+        raise OperationFailure("not allowed", 13)
+
+    monkeypatch.setattr(collector_of(one, "recent"), "collect", collect)
+    found = side_by_side(one, [5] * 10)
+    assert len(runs) == 1
+    assert len({id(scraped) for scraped, _ in found}) == 1
+
+
+def test_who_joins_a_late_run_takes_what_it_found(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    one.scrape()
+    go = threading.Event()
+    monkeypatch.setattr(collector_of(one, "recent"), "collect", lambda _scrape: go.wait(5) or ())
+    found = side_by_side(one, [1.2] * 3, apart=0.02)
+    go.set()
+    one.scrape()
+    for scraped, seconds in found:
+        assert "librechat_messages_total" in names(scraped)
+        assert "librechat_active_users" not in names(scraped)
+        assert seconds < 1.3
+
+
+def test_who_has_more_time_tries_again(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    one.scrape()
+    recent, pauses = collector_of(one, "recent"), [1.5, 0]
+    collect = recent.collect
+
+    def slow(given: Any) -> Any:
+        time.sleep(pauses.pop(0))
+        return collect(given)
+
+    monkeypatch.setattr(recent, "collect", slow)
+    (first, _), (second, _) = side_by_side(one, [1.0, 10], apart=0.05)
+    assert "librechat_active_users" not in names(first)
+    assert "librechat_active_users" in names(second)
+
+
+def test_scrapes_without_time_share_a_run_as_well(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    one.scrape()
+    runs = []
+
+    def collect(_scrape: Any) -> Any:
+        runs.append(1)
+        time.sleep(0.5)
+        yield from ()
+
+    monkeypatch.setattr(collector_of(one, "recent"), "collect", collect)
+    found = side_by_side(one, [0.01] * 20, apart=0.01)
+    one.scrape()
+    assert len(runs) == 1
+    assert max(seconds for _, seconds in found) < 0.2
 
 
 def test_a_defect_is_isolated_and_its_message_is_not_logged(

@@ -17,7 +17,7 @@ from pymongo.database import Database
 from librechat_exporter import __version__
 from librechat_exporter.exchange import Request
 from librechat_exporter.scrape import UP, Scraped
-from librechat_exporter.web import Application, _accepts_gzip
+from librechat_exporter.web import _FORMS, Application, _accepts_gzip, _encoder
 from tests.conftest import Document, MakeProcess
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -137,6 +137,21 @@ def test_a_signal_at_any_moment_ends_it(process: MakeProcess, delay: float) -> N
 )
 def test_gzip_is_negotiated(header: str, accepted: bool) -> None:
     assert _accepts_gzip(header) is accepted
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *(f"application/openmetrics-text;version=1.0.{number}" for number in range(3)),
+        *("application/openmetrics-text;version=1.0\xa0.0", "application/openmetrics-text;version=abc;escaping=x\xff"),
+        *("text/plain;version=9.9;escaping=y", "text/plain; version=1.0.0; escaping=allow-utf-8", "*/*", "\xa0"),
+    ],
+)
+def test_what_is_asked_for_is_one_of_few_forms(accept: str) -> None:
+    encode, content_type = _encoder(accept)
+    assert content_type in _FORMS
+    assert content_type.isascii()
+    assert encode(Scraped([UP.family({(): 1})])).startswith(b"# HELP librechat_up")
 
 
 def test_a_shared_scrape_is_encoded_once_for_each_form() -> None:

@@ -1,5 +1,10 @@
 """The exporter's entry point: `uv run metrics.py`."""
 
+from librechat_exporter import ending
+
+if __name__ == "__main__":
+    ending.hold()  # before what follows, which takes a moment
+
 import argparse
 import logging
 import os
@@ -28,6 +33,8 @@ def main() -> int:
         "--print-indexes", action="store_true", help="print the indexes that would make metrics exact, and exit"
     )
     arguments = parser.parse_args()
+    if arguments.check or arguments.print_indexes:
+        ending.release()
     try:
         settings = Settings.load()
     except SettingsError as error:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _REALM = ("WWW-Authenticate", 'Basic realm="librechat-exporter", charset="UTF-8"')
 _MOST_CACHED = 100
+# So many may wait for bcrypt; it takes a core as long as it works.
+_CHECKS_AT_ONCE = 8
 _LONGEST_PASSWORD = 72  # bytes; bcrypt knows no more
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 # Of Go's names for the suites of TLS 1.2 those that OpenSSL has in its default list, by OpenSSL's names.
@@ -224,7 +226,9 @@ class Access:
         self._path = path
         self._lock = threading.Lock()
         self._bcrypt = threading.Lock()
-        self._passed: OrderedDict[bytes, bool] = OrderedDict()
+        self._checks = threading.BoundedSemaphore(_CHECKS_AT_ONCE)
+        # Apart, so that no number of wrong passwords pushes a right one out.
+        self._checked: dict[bool, OrderedDict[bytes, None]] = {True: OrderedDict(), False: OrderedDict()}
         self._problem: tuple[tuple[object, ...], str] | None = None
         self._loaded = _load(path) if path is not None else _Loaded(WebConfig(), None, ())
         limit = self._loaded.config.rate_limit
@@ -249,12 +253,15 @@ class Access:
         if self._bucket is not None and not self._bucket.take():
             return text(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.", *added)
         users = config.basic_auth_users
-        if users and not self._knows(users, headers.get("authorization", "")):
-            return text(HTTPStatus.UNAUTHORIZED, "Unauthorized", _REALM, *added)
-        return Allowed(added)
+        known = self._knows(users, headers.get("authorization", "")) if users else True
+        if known is None:
+            return text(HTTPStatus.TOO_MANY_REQUESTS, "Too many passwords are being checked.", *added)
+        return Allowed(added) if known else text(HTTPStatus.UNAUTHORIZED, "Unauthorized", _REALM, *added)
 
-    def _knows(self, users: Mapping[str, str], authorization: str) -> bool:
-        """As slow for a user who is not there, and one password at a time: bcrypt is made to be slow."""
+    def _knows(self, users: Mapping[str, str], authorization: str) -> bool | None:
+        """As slow for a user who is not there, and one password at a time: bcrypt is made to be slow. None if too many
+        wait for it.
+        """
         scheme, _, encoded = authorization.partition(" ")
         try:
             user, colon, password = b64decode(encoded, validate=True).partition(b":")
@@ -265,20 +272,35 @@ class Access:
         name = user.decode("utf-8", "replace")
         hashed = users.get(name) or next(iter(users.values()))
         key = hashlib.sha256(b"\0".join((user, hashed.encode(), password))).digest()
-        with self._bcrypt:
-            if key not in self._passed:
-                matches = len(password) <= _LONGEST_PASSWORD and bcrypt.checkpw(password, hashed.encode())
-                self._passed[key] = matches
-                if len(self._passed) > _MOST_CACHED:
-                    self._passed.popitem(last=False)
-            matches = self._passed[key]
+        matches = self._remembered(key)
+        if matches is None:
+            if not self._checks.acquire(blocking=False):
+                return None
+            try:
+                matches = self._matches(key, password, hashed.encode())
+            finally:
+                self._checks.release()
         return matches and any(hmac.compare_digest(user, known.encode()) for known in users)
+
+    def _matches(self, key: bytes, password: bytes, hashed: bytes) -> bool:
+        with self._bcrypt:
+            matches = self._remembered(key)
+            if matches is None:
+                matches = len(password) <= _LONGEST_PASSWORD and bcrypt.checkpw(password, hashed)
+                keys = self._checked[matches]
+                keys[key] = None
+                if len(keys) > _MOST_CACHED:
+                    keys.popitem(last=False)
+            return matches
+
+    def _remembered(self, key: bytes) -> bool | None:
+        return next((matches for matches, keys in self._checked.items() if key in keys), None)
 
     def _current(self) -> _Loaded:
         if self._path is None:
             return self._loaded
         with self._lock:
-            stamps = tuple(_stamps(self._path, self._loaded.config))
+            stamps = tuple(map(_stamp, (self._path, *_named(self._path, self._loaded.config))))
             if stamps != self._loaded.stamps:
                 if self._problem is not None and self._problem[0] == stamps:
                     raise AccessError(self._problem[1])
@@ -299,9 +321,11 @@ class Access:
 def _load(path: Path) -> _Loaded:
     """Raises AccessError."""
     try:
+        # Before what they stamp is read: what is replaced meanwhile will then be read again.
+        first = _stamp(path)
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
         config = WebConfig.model_validate({} if told is None else told)
-        stamps = tuple(_stamps(path, config))
+        stamps = (first, *map(_stamp, _named(path, config)))
         tls = config.tls_server_config
         return _Loaded(config, tls.context(path.parent) if tls is not None else None, stamps)
     except OSError as error:
@@ -322,17 +346,20 @@ def _problems(error: ValidationError) -> Iterator[str]:
         yield f"{'.'.join(map(str, problem['loc']))}: {message}"
 
 
-def _stamps(path: Path, config: WebConfig) -> Iterator[object]:
-    """What tells a file from a later version of it, for each of the files."""
+def _named(path: Path, config: WebConfig) -> list[Path]:
+    """The files that the file names."""
     tls = config.tls_server_config
     named = (tls.cert_file, tls.key_file, tls.client_ca_file) if tls is not None else ()
-    for one in (path, *(path.parent / name for name in named if name is not None)):
-        try:
-            status = one.stat()
-        except OSError as error:
-            yield error.errno
-        else:
-            yield status.st_mtime_ns, status.st_size, status.st_ino
+    return [path.parent / name for name in named if name is not None]
+
+
+def _stamp(path: Path) -> object:
+    """What tells a file from a later version of it."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class _Bucket:

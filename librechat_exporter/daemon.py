@@ -1,14 +1,13 @@
 """Wires the parts together; start, run, orderly end."""
 
 import logging
-import signal
 import threading
 from collections.abc import Mapping
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from librechat_exporter import __version__
+from librechat_exporter import __version__, ending
 from librechat_exporter.access import Access
 from librechat_exporter.collectors import (
     agents,
@@ -45,7 +44,6 @@ from librechat_exporter.windows import HOUR
 
 log = logging.getLogger(__name__)
 
-_ENDING = {signal.SIGTERM, signal.SIGINT}
 _READINESS_SECONDS = 2.0
 _CHECK_SECONDS = 5.0
 _INDEX_BYTES = 100  # an entry, before compression
@@ -105,16 +103,14 @@ class Daemon:
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises OSError if the address cannot be bound."""
-        # Before there are threads, for they inherit it. A handler of Python's would not do: a signal that comes between
-        # its last check and the wait wakes nobody.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        ending.hold()
         application = Application(self.runner.scrape, self, self.settings.scrape_timeout)
         server = Server(self.settings.bind_address, application.respond, self._access)
         self.ledger.start()
         self._examined.start()
         server.start()
         log.info("librechat-exporter %s serves on %s", __version__, self.settings.listen_address)
-        signal.sigwait(_ENDING)
+        ending.wait()
         log.info("Stopping")
         self._stop.set()
         self.runner.stop()

@@ -214,6 +214,8 @@ class Ledger:
                     errors.append(error)  # one source must not keep the others from being folded
         with self._lock:
             self._last_seen.forget_old(believed)
+            if not self._state.on_disk and self._state.return_to_disk():
+                log.info("STATE_PATH can be written now: the counters are on disk")
         if errors:
             raise errors[0]
 

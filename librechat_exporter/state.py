@@ -38,6 +38,10 @@ CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, valu
 """
 # In a container whose filesystem is read-only, this can be written.
 _MEMORY = "/dev/shm"  # noqa: S108
+# Instead of a file's identity: what it holds could not be read.
+_UNREAD = ("unread",)
+# The file, its log, and what is written when the one is taken into the other.
+_COPY_TIMES = 4
 _TABLES = ("binding", "source", "series", "open", "last_seen", "kept", "label")
 
 
@@ -98,6 +102,8 @@ class State:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self.on_disk = True
+        # The file that the memory began with, if the state is in memory.
+        self._held: tuple[object, ...] | None = None
         try:
             self._connection = self._open_file()
         except (sqlite3.OperationalError, OSError) as error:
@@ -117,17 +123,55 @@ class State:
     def _open_in_memory(self) -> sqlite3.Connection:
         """With what the file holds, where it can be read: a disk that has become read-only makes no counter fall."""
         memory = self._open(":memory:")
+        self._held = self._file()
+        if self._held is None:
+            return memory
         try:
             # SQLite reads the latest commits, which are in the write-ahead log, only where it can write.
-            with tempfile.TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
-                for file in self._path.parent.glob(f"{self._path.name}*"):
-                    if file.name in (self._path.name, f"{self._path.name}-wal"):
-                        shutil.copyfile(file, Path(folder) / file.name)
-                with contextlib.closing(self._open(f"{folder}/{self._path.name}")) as copy:
-                    copy.backup(memory)
+            with tempfile.TemporaryDirectory(dir=_scratch(_COPY_TIMES * self._path.stat().st_size)) as folder:
+                copy = Path(folder) / "copy"
+                shutil.copyfile(self._path, copy)
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(_log_of(self._path), _log_of(copy))
+                with contextlib.closing(self._open(str(copy))) as readable:
+                    readable.backup(memory)
         except (OSError, sqlite3.Error) as error:
             log.error("STATE_PATH %s cannot be read either (%s): starting afresh", self._path, error)  # noqa: TRY400
+            self._held = _UNREAD
         return memory
+
+    def _file(self) -> tuple[object, ...] | None:
+        """What tells the file from another one; None if there is none."""
+        try:
+            status = self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            return _UNREAD
+        return status.st_dev, status.st_ino, status.st_size
+
+    def return_to_disk(self) -> bool:
+        """Writes all that is in memory to the file, once that can be written; whether it could be.
+
+        Not over a file that holds what the memory does not, such as one on a volume that came late.
+        """
+        if self._held is _UNREAD or self._file() != self._held:
+            return False
+        try:
+            connection = self._open_file()
+            try:
+                self._connection.backup(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            log.debug("STATE_PATH %s still cannot be written: %s", self._path, error)
+            self._held = self._file()  # the attempt may have made it, or made it longer
+            return False
+        self._connection.close()
+        self._connection = connection
+        self.on_disk = True
+        return True
 
     def _open_file(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +183,7 @@ class State:
         except sqlite3.DatabaseError as error:
             aside = self._path.with_name(f"{self._path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
             self._path.rename(aside)
-            self._path.with_name(f"{self._path.name}-wal").unlink(missing_ok=True)
+            _log_of(self._path).unlink(missing_ok=True)
             log.error("STATE_PATH %s is damaged (%s): kept as %s, starting afresh", self._path, error, aside)  # noqa: TRY400
             return self._open(str(self._path))
 
@@ -264,6 +308,19 @@ class State:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _log_of(path: Path) -> Path:
+    """SQLite's write-ahead log."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _scratch(needed: int) -> str:
+    """A folder with so many bytes of room. Raises OSError if there is none."""
+    for folder in (_MEMORY, tempfile.gettempdir()):
+        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > needed:
+            return folder
+    raise OSError(f"there is no room for a copy, which takes {needed / 1e6:.0f} MB")
 
 
 def _rows(seen: Seen) -> list[tuple[str, str, float]]:

@@ -5,7 +5,9 @@ import http.client
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +186,7 @@ def test_a_password_is_hashed_once_for_those_who_pass(tmp_path: Path, monkeypatc
     assert len(hashed) == 2
     for number in range(300):
         status(access, **lower(basic("prometheus", f"guess {number}")))
-    assert len(access._passed) <= 101
+    assert [len(keys) for keys in access._checked.values()] == [1, 100]
     assert status(access, **lower(basic("nobody", "guess"))) == 401
     assert len(hashed) == 303, "it takes as long for a user who is not there"
 
@@ -225,6 +227,40 @@ def test_changes_are_in_use_at_once_and_mistakes_are_not_ignored(
     config(tmp_path, USERS)
     assert status(access) == 401
     assert status(access, **lower(basic("prometheus", PASSWORD))) == 200
+
+
+def test_guesses_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access(config(tmp_path, USERS))
+    right = lower(basic("prometheus", PASSWORD))
+    assert status(access, **right) == 200
+    go = threading.Event()
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_arguments: go.wait(10) and False)
+    with ThreadPoolExecutor(20) as pool:
+        guesses = [
+            pool.submit(lambda one: status(access, **lower(basic("prometheus", f"guess {one}"))), one)
+            for one in range(20)
+        ]
+        started = time.monotonic()
+        while sum(guess.done() for guess in guesses) < 12:  # eight wait
+            assert time.monotonic() - started < 5
+        assert status(access, **right) == 200
+        go.set()
+    assert sorted(guess.result() for guess in guesses) == [401] * 8 + [429] * 12
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, load = config(tmp_path, {}), yaml.safe_load
+
+    def replacing(content: str) -> object:
+        monkeypatch.undo()
+        config(tmp_path, USERS)
+        return load(content)
+
+    monkeypatch.setattr(yaml, "safe_load", replacing)
+    access = Access(path)
+    assert status(access) == 401
 
 
 def test_every_path_is_covered(process: MakeProcess, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pymongo.database import Database
 
 from librechat_exporter import __version__
-from tests.conftest import METRICS_PY, MakeProcess
+from tests.conftest import METRICS_PY, Document, MakeProcess, Metrics
 
 ROOT = METRICS_PY.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -43,6 +45,10 @@ def rootfs(app: Path) -> Path:
     rootfs = app.parent / "rootfs"
     [step] = re.findall(r"^RUN (\S+ \S+rootfs.py) /app /rootfs$", DOCKERFILE, re.MULTILINE)
     subprocess.run([*step.split(), app, rootfs], cwd=app, check=True, timeout=120)
+    # As a container's runtime gives it.
+    (rootfs / "dev").mkdir()
+    (rootfs / "dev" / "null").touch()
+    (rootfs / "dev" / "null").chmod(0o666)
     return rootfs
 
 
@@ -52,8 +58,20 @@ def uv() -> str:
     return str((ROOT / found).resolve()) if "/" in found else found
 
 
+def test_it_exports(rootfs: Path, app: Path, metrics: Metrics, mongodb_uri: str, database: Database[Document]) -> None:
+    sent = datetime.now(UTC) - timedelta(days=1)
+    database["messages"].insert_one({"messageId": "m1", "user": "u1", "createdAt": sent, "isCreatedByUser": True})
+    environment = {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database.name} | metrics.environment
+    script = app / "historic-analysis" / "export_metrics.py"
+    export = [*within(rootfs), str(app / ".venv" / "bin" / "python"), str(script), f"{sent:%F}", f"{sent:%F}"]
+    done = subprocess.run(export, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert metrics.rows("SELECT total_messages FROM daily_messages") == [(1,)]
+
+
 def environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith(("UV_PROJECT", "VIRTUAL"))}
+    usual = {key: value for key, value in os.environ.items() if not key.startswith(("UV_PROJECT", "VIRTUAL"))}
+    return usual | dict(re.findall(r"\b(UV_\w+)=(\w+)", DOCKERFILE))
 
 
 def within(rootfs: Path) -> list[str]:
@@ -83,6 +101,30 @@ def test_there_is_no_shell_in_it(app: Path, rootfs: Path) -> None:
     assert not {"sh", "bash", "dash", "busybox", "apt", "dpkg", "pip"} & {path.name for path in files}
     packages = {path.name for path in (rootfs / "var" / "lib" / "dpkg" / "status.d").iterdir()}
     assert "libc6" in packages
+
+
+def test_packages_need_no_libraries_that_the_base_image_may_lack(app: Path, rootfs: Path) -> None:
+    within_app = rootfs / app.relative_to("/")
+    needed = {
+        Path(needed).name
+        for library in within_app.rglob("*.so*")
+        for needed in re.findall(r"(?:=> )?(/\S+) \(0x", ldd(library))
+        if not Path(needed).is_relative_to(rootfs)
+    }
+    assert needed
+    of_glibc = {"ld", "libc", "libm", "libpthread", "librt", "libdl"}
+    assert {re.sub(r"[-.].*", "", name) for name in needed} <= of_glibc | {"libgcc_s", "libz"}
+
+
+def ldd(library: Path) -> str:
+    return subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout
+
+
+def test_it_has_bytecode_and_certificates(app: Path, rootfs: Path) -> None:
+    compiled = {path.parent.parent.name for path in rootfs.rglob("*.pyc")}
+    assert {"pymongo", "asyncio"} <= compiled
+    assert (rootfs / "etc" / "ssl" / "certs" / "ca-certificates.crt").is_file()
+    assert (rootfs / "etc" / "debian_version").is_file()
 
 
 def test_it_serves(rootfs: Path, app: Path, process: MakeProcess) -> None:

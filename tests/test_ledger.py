@@ -452,6 +452,47 @@ def test_without_a_writable_path_the_state_is_in_memory(
     assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
 
 
+def test_a_state_in_memory_returns_to_a_disk_that_can_be_written_again(
+    database: Database[Document], exporter: MakeExporter, unwritable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    database["messages"].insert_one(message(NOW, 1))
+    one = exporter(NOW, state_path=str(unwritable))
+    assert one.scrape()[MESSAGES] == 1
+    one.daemon.ledger.tick()
+    assert one.scrape()["librechat_exporter_state_persistent", ()] == 0
+    unwritable.parent.unlink()
+    one.daemon.ledger.tick()
+    database["messages"].insert_one(message(NOW, 2))
+    values = one.scrape()
+    assert values["librechat_exporter_state_persistent", ()] == 1
+    assert values[MESSAGES] == 2
+    assert sum("can be written now" in record.getMessage() for record in caplog.records) == 1
+    one.close()
+    database["messages"].delete_many({})
+    assert exporter(NOW, state_path=str(unwritable)).scrape()[MESSAGES] == 2
+
+
+def test_a_volume_that_comes_late_is_not_overwritten(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
+    volume, mounted = tmp_path / "volume", tmp_path / "mounted"
+    database["messages"].insert_many([message(NOW, number) for number in range(3)])
+    one = exporter(NOW, state_path=str(volume / "ledger.sqlite"))
+    assert one.scrape()[MESSAGES] == 3
+    one.close()
+    database["messages"].delete_many({})
+    mounted.write_text("")
+    two = exporter(NOW, state_path=str(mounted / "ledger.sqlite"))
+    assert two.scrape()[MESSAGES] == 0
+    mounted.unlink()
+    volume.rename(mounted)
+    two.daemon.ledger.tick()
+    assert two.scrape()["librechat_exporter_state_persistent", ()] == 0
+    two.close()
+    assert exporter(NOW, state_path=str(mounted / "ledger.sqlite")).scrape()[MESSAGES] == 3
+
+
 @pytest.mark.parametrize(
     "content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000], ids=["garbage", "truncated"]
 )

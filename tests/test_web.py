@@ -7,6 +7,7 @@ import http.client
 import json
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -113,6 +114,11 @@ def test_it_ends_in_time_and_in_order(process: MakeProcess, number: int) -> None
     assert one.log.endswith("Stopped\n")
 
 
+def holds_sigterm(status: Path) -> bool:
+    """Whether the thread of this file in /proc keeps SIGTERM for later."""
+    return bool(int(status.read_text().split("SigBlk:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1)
+
+
 @pytest.mark.parametrize("delay", [0, 0.005, 0.01, 0.02, 0.05])
 def test_a_signal_at_any_moment_ends_it(process: MakeProcess, delay: float) -> None:
     """No thread takes one that the main thread has not asked for, and none is lost before it asks."""
@@ -121,14 +127,29 @@ def test_a_signal_at_any_moment_ends_it(process: MakeProcess, delay: float) -> N
     running = one.process
     assert running is not None
     for thread in Path(f"/proc/{running.pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            status = (thread / "status").read_text()
-            # In the main thread they are not blocked while it waits for them.
-            if thread.name != str(running.pid):
-                assert int(status.split("SigBlk:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1
+        # In the main thread they are not held while it waits for them.
+        if thread.name != str(running.pid):
+            with contextlib.suppress(OSError):  # it has ended
+                assert holds_sigterm(thread / "status")
     assert one.stop() < 5
     assert running.returncode == 0
     assert one.log.endswith("Stopped\n")
+
+
+def test_a_signal_while_it_starts_ends_it(process: MakeProcess) -> None:
+    one = process()
+    with subprocess.Popen(one.command, env=one.environment, stderr=subprocess.PIPE, text=True) as starting:
+        try:
+            while not holds_sigterm(Path(f"/proc/{starting.pid}/status")):
+                assert starting.poll() is None
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection(("127.0.0.1", one.port))
+            starting.send_signal(signal.SIGTERM)
+            log = starting.communicate(timeout=15)[1]
+        finally:
+            starting.kill()
+    assert starting.returncode == 0
+    assert log.endswith("Stopped\n")
 
 
 @pytest.mark.parametrize(

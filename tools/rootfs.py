@@ -14,21 +14,28 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_LEFT_OUT = ("config-*", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "*tkinter*", "turtledemo")
+_STDLIB_LEFT_OUT = ("config-*", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "*tkinter*", "turtledemo")
+# Where libraries are, and by what scanners know Debian.
+_SINGLE = ("/etc/ld.so.cache", "/etc/os-release", "/etc/debian_version")
+# The connector's C extension, which wants Kerberos' libraries: the historic export uses its pure Python.
+_APP_LEFT_OUT = ("_mysql_connector*", "vendor")
 
 
 def make(app: Path, destination: Path) -> None:
     """Raises RuntimeError if a shared library is missing, CalledProcessError if one belongs to no package."""
     stdlib = Path(sysconfig.get_path("stdlib"))
     executables = [*_links(app / ".venv" / "bin" / "python")]
-    _copy(app, destination)
-    _copy(stdlib, destination, *_LEFT_OUT)
-    # Debian's security level for TLS is in its openssl.cnf, beside the certificates.
-    _copy(Path(ssl.get_default_verify_paths().openssl_cafile).parent, destination, "misc", "private")
+    _copy(app, destination, *_APP_LEFT_OUT, symlinks=True)
+    _copy(stdlib, destination, "__pycache__", *_STDLIB_LEFT_OUT)
     compileall.compile_dir(_inside(destination, stdlib), quiet=1, stripdir=str(destination))
+    # OpenSSL's own folder has links to this one, where Debian has its certificates and its security level.
+    _copy(Path("/etc/ssl"), destination, "private")
+    openssl = Path(ssl.get_default_verify_paths().openssl_cafile).parent
+    if openssl != Path("/etc/ssl"):
+        _copy(openssl, destination, "misc", "private", symlinks=True)
     loading = [*executables, *_inside(destination, app).rglob("*.so*"), *_inside(destination, stdlib).rglob("*.so")]
     libraries = {one for one in _shared_libraries(loading) if destination not in one.parents}
-    for path in [*executables, *libraries, Path("/etc/ld.so.cache"), Path("/etc/os-release")]:
+    for path in [*executables, *libraries, *map(Path, _SINGLE)]:
         _copy(path, destination)
     statuses = destination / "var" / "lib" / "dpkg" / "status.d"
     statuses.mkdir(parents=True)
@@ -49,12 +56,12 @@ def _inside(destination: Path, path: Path) -> Path:
     return destination / path.relative_to("/")
 
 
-def _copy(source: Path, destination: Path, *left_out: str) -> None:
+def _copy(source: Path, destination: Path, *left_out: str, symlinks: bool = False) -> None:
+    """A file, or a folder without what matches left_out. symlinks: links stay links."""
     target = _inside(destination, source)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
-        ignored = shutil.ignore_patterns("__pycache__", *left_out)
-        shutil.copytree(source, target, symlinks=(source / ".venv").exists(), ignore=ignored)
+        shutil.copytree(source, target, symlinks=symlinks, ignore=shutil.ignore_patterns(*left_out))
     else:
         shutil.copy2(source, target)
 

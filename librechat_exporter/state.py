@@ -40,8 +40,8 @@ CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, valu
 _MEMORY = "/dev/shm"  # noqa: S108
 # Instead of a file's identity: what it holds could not be read.
 _UNREAD = ("unread",)
-# The file, its log, and what is written when the one is taken into the other.
-_COPY_TIMES = 4
+# The file and its log, and what is written when the one is taken into the other.
+_COPY_TIMES = 2
 _TABLES = ("binding", "source", "series", "open", "last_seen", "kept", "label")
 
 
@@ -128,11 +128,12 @@ class State:
             return memory
         try:
             # SQLite reads the latest commits, which are in the write-ahead log, only where it can write.
-            with tempfile.TemporaryDirectory(dir=_scratch(_COPY_TIMES * self._path.stat().st_size)) as folder:
-                copy = Path(folder) / "copy"
-                shutil.copyfile(self._path, copy)
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(_log_of(self._path), _log_of(copy))
+            files = [file for file in (self._path, _log_of(self._path)) if file.exists()]
+            size = sum(file.stat().st_size for file in files)
+            with tempfile.TemporaryDirectory(dir=_scratch(_COPY_TIMES * size)) as folder:
+                copy = Path(folder) / self._path.name
+                for file in files:
+                    shutil.copyfile(file, copy.with_name(file.name))
                 with contextlib.closing(self._open(str(copy))) as readable:
                     readable.backup(memory)
         except (OSError, sqlite3.Error) as error:

@@ -8,6 +8,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -158,6 +159,25 @@ def test_a_signal_while_it_starts_ends_it(process: MakeProcess) -> None:
 )
 def test_gzip_is_negotiated(header: str, accepted: bool) -> None:
     assert _accepts_gzip(header) is accepted
+
+
+def test_readiness_keeps_few_threads() -> None:
+    go = threading.Event()
+
+    class Status:
+        def readiness(self) -> list[str]:
+            return [] if go.wait(10) else ["late"]
+
+    application = Application(lambda _deadline: Scraped([]), Status(), 10)  # type: ignore[arg-type]
+    ready = Request("GET", "/ready", {})
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        asked = [pool.submit(application.respond, ready) for _ in range(10)]
+        end = time.monotonic() + 5
+        while sum(one.done() for one in asked) < 6:
+            assert time.monotonic() < end
+        go.set()
+    assert sorted(one.result().status for one in asked) == [200] * 4 + [503] * 6
+    assert application.respond(ready).status == 200
 
 
 @pytest.mark.parametrize(

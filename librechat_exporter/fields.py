@@ -17,6 +17,9 @@ UNKNOWN = "unknown"
 RATINGS = ("thumbsUp", "thumbsDown")
 MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
 _MAX_AMOUNT = 10**12  # tokens or credits of one transaction; a million dollars
+# Credits are counted in whole parts: a sum of fractions depends on their order in its last digit, and a counter that
+# falls by that has been reset, for Prometheus.
+CREDIT_PARTS = 10_000
 _LONGEST_TEXT = 65_536  # bytes; what a label holds of it is less
 LONGEST_ID = 200  # bytes; LibreChat's ids are UUIDs and ObjectIds
 
@@ -240,6 +243,12 @@ def amount(field: str) -> Expression:
     return when(is_amount(field), {"$abs": field}, 0)
 
 
+def parts(field: str, of_one: int = 1) -> Expression:
+    """The amount in whole parts, of which a value of 1 has so many; rounded half up."""
+    whole = {"$toLong": {"$add": [{"$multiply": [{"$abs": field}, of_one]}, 0.5]}}
+    return when(is_amount(field), whole, 0)
+
+
 # A prompt's transaction in the structured form tells cached tokens apart; the plain one has only rawAmount.
 _IS_PROMPT = {"$eq": ["$tokenType", "prompt"]}
 _IS_CREDITS = {"$eq": ["$tokenType", "credits"]}
@@ -257,10 +266,11 @@ BILLED = {
         False,
     ),
 }
-AMOUNTS = ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
+AMOUNTS = {name: parts(f"${name}") for name in ("rawAmount", "inputTokens", "writeTokens", "readTokens")}
+AMOUNTS["tokenValue"] = parts("$tokenValue", CREDIT_PARTS)
 HAS_AMOUNTS = {"$and": [is_amount("$rawAmount"), is_amount("$tokenValue")]}
 # An administrator may take credits away, which is no grant.
-GRANTED = when({"$and": [_IS_CREDITS, is_amount("$tokenValue"), {"$gt": ["$tokenValue", 0]}]}, "$tokenValue", 0)
+GRANTED = when({"$and": [_IS_CREDITS, {"$gt": ["$tokenValue", 0]}]}, AMOUNTS["tokenValue"], 0)
 
 
 def changed_since(moment: datetime) -> Document:

@@ -28,7 +28,7 @@ from librechat_exporter.fields import Document, changed_since
 from librechat_exporter.fold import Fold, Reading, Source
 from librechat_exporter.last_seen import SEEN_KEPT, LastSeen, merge
 from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric
+from librechat_exporter.metric import SUM, Family, LabelGuard, LabelValues, Metric
 from librechat_exporter.state import Cell, Seen, SourceState, State
 from librechat_exporter.windows import WindowSource
 
@@ -119,6 +119,11 @@ class Ledger:
             source = next(source for source in self._sources.values() if metric in source.fold.metrics)
             totals = source.state.totals
             values = {labels: total for (name, labels), total in totals.items() if name == metric.name}
+        if metric.parts != 1:
+            is_histogram = metric.type == "histogram"
+            for labels, total in values.items():
+                if not is_histogram or labels[-1] == SUM:
+                    values[labels] = total / metric.parts
         if not metric.labels and metric.type != "histogram":
             values.setdefault((), 0)
         return values

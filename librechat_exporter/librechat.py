@@ -243,7 +243,7 @@ class LibreChat:
         first: only so many, by `_id`, each by itself. created: by the hour too, and with their users; the hour is that
         of createdAt, if that lies after the first of these and not after the last.
         """
-        sums = {name: {"$sum": amount(f"${name}")} for name in AMOUNTS}
+        sums: Document = {name: {"$sum": parts} for name, parts in AMOUNTS.items()}
         sums |= {"granted": {"$sum": GRANTED}, "skipped": {"$sum": when(HAS_AMOUNTS, 0, 1)}}
         key = BILLED
         if created is not None:

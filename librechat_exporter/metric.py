@@ -36,6 +36,8 @@ class Metric:
     A histogram's values have one more label value than labels: the upper bound of a bucket, for the number of
     observations in that bucket alone, or SUM. chosen: labels whose few values the exporter itself chooses, so that they
     need no guard. In the ledger, a metric whose last label is WINDOW has the hour there.
+
+    parts: what the ledger counts, in whole numbers, has so many of them to a value of 1; of a histogram its SUM.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Metric:
     groups: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     chosen: tuple[str, ...] = ()
+    parts: int = 1
 
     def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:
         """A metric family with one sample for each tuple of label values.
@@ -154,11 +157,13 @@ class Samples(dict[Series, float]):
         self[series] = self.get(series, 0) + amount
 
     def observe(self, metric: Metric, observations: Collection[float], *values: str) -> None:
-        """Adds observations to a histogram."""
+        """Adds observations to a histogram, as values, not parts."""
         if observations:
             buckets = Counter(bisect.bisect_left(metric.buckets, one) for one in observations)
             for bucket, count in buckets.items():
                 self.add(metric, count, *values, metric.bounds[bucket])
+            if metric.parts != 1:
+                observations = [round(one * metric.parts) for one in observations]
             self.add(metric, sum(observations), *values, SUM)
 
     def family(self, metric: Metric) -> Family:

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 from bson import Decimal128, ObjectId
 
-from librechat_exporter.fields import AMOUNTS, MAX_TOKENS, UNKNOWN, Document
+from librechat_exporter.fields import AMOUNTS, CREDIT_PARTS, MAX_TOKENS, UNKNOWN, Document
 from librechat_exporter.metric import MAX_LABEL_LENGTH
 
-_CREDITS_PER_USD = 1_000_000
+# Of a dollar, which is a million credits.
+USD_PARTS = 1_000_000 * CREDIT_PARTS
 
 
 def _usable_tokens(value: object) -> bool:
@@ -46,7 +47,7 @@ class Messages:
     """Messages that share who wrote them, whether they failed, and the model. Its lists have an entry for each.
 
     links: a user's message by its own id, an answer by its parent's; None where that is no id.
-    tokens: 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
+    tokens: whole; 0 where tokenCount cannot be used; skipped counts those where there was something else than nothing.
     created: createdAt as a Unix time; 0 if it is not within the time asked for; negative if it is more than a day
     before the time of the `_id`, as of an imported chat.
     tool_calls: of each message, if tools were asked for.
@@ -68,7 +69,7 @@ class Messages:
         self.skipped = [False] * len(self.tokens)
         if set(map(type, self.tokens)) != {int} or min(self.tokens) < 0 or max(self.tokens) > MAX_TOKENS:
             usable = [_usable_tokens(tokens) for tokens in row["tokens"]]
-            self.tokens = [t if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
+            self.tokens = [int(t + 0.5) if ok else 0 for t, ok in zip(row["tokens"], usable, strict=True)]
             self.skipped = [not ok and t is not None for t, ok in zip(row["tokens"], usable, strict=True)]
         self.created: list[float] = [milliseconds / 1000 for milliseconds in row.get("created", [0] * len(self.users))]
         self.ids: list[ObjectId] = row.get("id", [])
@@ -92,17 +93,18 @@ class Billed:
 
     tokens: of a prompt without those that went through its cache; of a completion all.
     cache: tokens read from and written to it; None if the transactions do not tell them apart.
-    credits: charged; granted: given. skipped: transactions whose amounts are no numbers, or absurd ones; those count
-    as 0. id: of a single transaction. hour, users: hours since 1970, and whose they are, if these were asked for.
+    charged, granted: credits, of which one has CREDIT_PARTS. skipped: transactions whose amounts are no numbers, or
+    absurd ones; those count as 0. id: of a single transaction. hour, users: hours since 1970, and whose they are, if
+    these were asked for.
     """
 
     kind: str
     model: str
     context: str
-    tokens: float
-    cache: tuple[float, float] | None
-    credits: float
-    granted: float
+    tokens: int
+    cache: tuple[int, int] | None
+    charged: int
+    granted: int
     skipped: int
     id: ObjectId | None
     hour: float | None
@@ -112,15 +114,15 @@ class Billed:
     def of(cls, row: Document) -> "Billed":
         key = row["_id"]
         model, context = ((key[name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
-        raw, fresh, written, read, value = (number(row[name]) for name in AMOUNTS)
+        raw, fresh, written, read, charged = (int(row[name]) for name in AMOUNTS)
         return cls(
             kind=key["kind"] or UNKNOWN,
             model=model,
             context=context,
             tokens=fresh if key["structured"] else raw,
             cache=(read, written) if key["structured"] else None,
-            credits=value,
-            granted=number(row["granted"]),
+            charged=charged,
+            granted=int(row["granted"]),
             skipped=row["skipped"] if key["kind"] else 0,
             id=key.get("id"),
             hour=key.get("hour"),
@@ -128,8 +130,14 @@ class Billed:
         )
 
     @property
+    def credits(self) -> float:
+        """Charged."""
+        return self.charged / CREDIT_PARTS
+
+    @property
     def usd(self) -> float:
-        return self.credits / _CREDITS_PER_USD
+        """Charged."""
+        return self.charged / USD_PARTS
 
 
 @dataclass(frozen=True)

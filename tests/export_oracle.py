@@ -99,16 +99,16 @@ class ExportOracle:
             for name in ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
         )
         structured = kind == "prompt" and any(one is not None for one in (fresh, written, read))
-        counted = (fresh if structured else raw) or 0
+        counted = oracle.whole(fresh if structured else raw)
         self._on_day(
             transaction,
             "daily_cost_by_model",
             (label(transaction.get("model")), label(transaction.get("context"))),
-            abs(counted) if kind == "prompt" else 0,
-            abs(raw or 0) if kind == "completion" else 0,
-            abs(read or 0) if structured else 0,
-            abs(written or 0) if structured else 0,
-            abs(value or 0) / 1e6,
+            counted if kind == "prompt" else 0,
+            oracle.whole(raw) if kind == "completion" else 0,
+            oracle.whole(read) if structured else 0,
+            oracle.whole(written) if structured else 0,
+            oracle.whole(value, 10_000) / 1e10,
         )
 
     def _periods(self) -> None:

@@ -34,6 +34,11 @@ def failed(message: Document) -> bool:
     return any(isinstance(part, dict) and part.get("type") == "error" for part in content)
 
 
+def whole(value: float | None, of_one: int = 1) -> int:
+    """In parts, of which 1 has so many, rounded half up and without the sign."""
+    return int(abs(value or 0) * of_one + 0.5)
+
+
 def usable_tokens(message: Document) -> bool:
     tokens = message.get("tokenCount")
     if isinstance(tokens, bool) or not isinstance(tokens, int | float) or math.isnan(tokens):
@@ -42,7 +47,7 @@ def usable_tokens(message: Document) -> bool:
 
 
 def tokens(message: Document) -> float:
-    return message["tokenCount"] if usable_tokens(message) else 0
+    return whole(message["tokenCount"]) if usable_tokens(message) else 0
 
 
 def text(value: Any) -> str | None:
@@ -352,17 +357,17 @@ class Oracle:
             )
             self._add("librechat_exporter_skipped_transactions_total", raw is None or value is None)
             if kind == "credits":
-                self._add("librechat_credits_granted_total", max(0, value or 0))
+                self._add("librechat_credits_granted_total", whole(max(0, value or 0), 10_000) / 1e4)
                 continue
             labels = {name: text(transaction.get(name)) or "unknown" for name in ("model", "context")}
             structured = kind == "prompt" and (fresh, written, read) != (None, None, None)
             token_type = "input" if kind == "prompt" else "output"
-            counted = abs((fresh if structured else raw) or 0)
+            counted = whole(fresh if structured else raw)
             self._add("librechat_llm_tokens_total", counted, token_type=token_type, **labels)
-            self._add("librechat_llm_cost_usd_total", abs(value or 0) / 1e6, token_type=token_type, **labels)
+            self._add("librechat_llm_cost_usd_total", whole(value, 10_000) / 1e10, token_type=token_type, **labels)
             if structured:
                 for token_type, tokens in (("cache_read", read), ("cache_write", written)):
-                    self._add("librechat_llm_tokens_total", abs(tokens or 0), token_type=token_type, **labels)
+                    self._add("librechat_llm_tokens_total", whole(tokens), token_type=token_type, **labels)
 
     def _state(self, there: Mapping[str, list[Document]]) -> None:
         """What is there now, of the collections that exist."""
@@ -511,20 +516,20 @@ class Oracle:
             labels |= {"class": class_of(labels["model"])}
             kind = "input" if is_prompt else "output"
             parts = [amount(one.get(name)) for name in ("inputTokens", "readTokens", "writeTokens")]
-            tokens = abs(amount(one.get("rawAmount")) or 0)
+            tokens = whole(amount(one.get("rawAmount")))
             if is_prompt and parts != [None, None, None]:
-                tokens = sum(abs(part or 0) for part in parts)
+                tokens = sum(map(whole, parts))
             if context in CHAT:
                 self._add_if("librechat_window_tokens_per_model", tokens, type=kind, **labels)
                 for name, part in zip(("read", "write"), parts[1:], strict=True):
-                    cached = is_prompt and abs(part or 0)
+                    cached = is_prompt and whole(part)
                     self._add_if("librechat_window_cache_tokens_per_model", cached, type=name, **labels)
                 users[labels["class"]] |= {str(user(one))} - {"None"}
             else:
                 self._add_if(
                     "librechat_window_background_tokens_per_model", tokens, type=kind, context=context, **labels
                 )
-            charged = abs(amount(one.get("tokenValue")) or 0)
+            charged = whole(amount(one.get("tokenValue")), 10_000) / 1e4
             self._add_if("librechat_window_credits_per_model", charged, type=kind, context=context, **labels)
         self._add("librechat_window_unique_users", len(set().union(*users.values())), window=window)
         if class_of("") != "unclassified":

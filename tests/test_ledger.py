@@ -1,5 +1,6 @@
 """The ledger's invariants, on a real server."""
 
+import functools
 import sqlite3
 import threading
 import time
@@ -301,6 +302,35 @@ def test_a_gap_is_folded_like_history_and_open_documents_are_not_counted_twice(
     values = exporter(NOW + timedelta(hours=3)).scrape()
     assert values[MESSAGES] == 110
     assert values[TOKENS] == 10 + 4 + 1000
+
+
+def test_sums_do_not_depend_on_their_order(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
+    """What an exporter counts anew, after a crash without a disk, must not be less than before in the last digit."""
+    shared = {"tokenType": "completion", "model": "gpt-4o", "context": "message", "rawAmount": -1}
+    for number in range(100):
+        moment = NOW - timedelta(seconds=number)
+        database["transactions"].insert_one(
+            shared | {"_id": object_id(moment, number), "tokenValue": -0.1 - 0.7 * (number % 13), "createdAt": moment}
+        )
+        question = {"tokenCount": 0.3, "isCreatedByUser": True, "createdAt": moment - timedelta(milliseconds=100)}
+        answer = {"parentMessageId": f"m{1000 + number}", "tokenCount": 0.1 * number}
+        database["messages"].insert_many(
+            [message(moment, 1000 + number, **question), message(moment, number, **answer)]
+        )
+    shown = [
+        counters(exporter(at, state_path=str(tmp_path / f"{at:%H%M%S%d}.sqlite")).scrape())
+        for at in (NOW + timedelta(seconds=1), NOW + timedelta(minutes=9), NOW + timedelta(days=1))
+    ]
+    one = exporter(NOW, state_path=str(tmp_path / "late.sqlite"))
+    for seconds in range(-90, 2, 7):
+        one.daemon.librechat.now = functools.partial(lambda at: at, NOW + timedelta(seconds=seconds))  # type: ignore[method-assign]
+        shown.append(counters(one.scrape()))
+    assert shown[0] == shown[1] == shown[2] == shown[-1]
+    labels = (("context", "message"), ("model", "gpt-4o"), ("token_type", "output"))
+    assert shown[0]["librechat_llm_cost_usd_total", labels] == 0.0004174
+    assert shown[0]["librechat_answer_seconds_sum", (("model", "gpt-4o"),)] == 10
 
 
 def test_counters_are_absent_until_history_is_folded(database: Database[Document], exporter: MakeExporter) -> None:

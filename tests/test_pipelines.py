@@ -25,6 +25,7 @@ OPERATORS = {
         "$toLong",
         "$strLenBytes",
         "$abs",
+        "$add",
         "$subtract",
         "$multiply",
         "$toDate",

@@ -12,6 +12,7 @@ SECONDS = Metric(
     ("model",),
     ("answer",),
     (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600),
+    parts=1000,
 )
 TOKENS = Metric(
     "librechat_answer_tokens",

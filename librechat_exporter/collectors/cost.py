@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from bson import ObjectId
 
 from librechat_exporter.collectors.base import LedgerCollector
+from librechat_exporter.fields import CREDIT_PARTS
 from librechat_exporter.fold import Fold, Reading
 from librechat_exporter.metric import Metric, Samples
-from librechat_exporter.rows import Billed
+from librechat_exporter.rows import USD_PARTS, Billed
 from librechat_exporter.state import Cell, Seen
 
 _LABELS = ("model", "token_type", "context")
@@ -29,6 +30,7 @@ COST = Metric(
     _LABELS,
     ("cost",),
     chosen=("token_type",),
+    parts=USD_PARTS,
 )
 CREDITS = Metric(
     "librechat_credits_granted_total",
@@ -36,6 +38,7 @@ CREDITS = Metric(
     "counter",
     "happened",
     groups=("cost",),
+    parts=CREDIT_PARTS,
 )
 SKIPPED_TRANSACTIONS = Metric(
     "librechat_exporter_skipped_transactions_total",
@@ -48,7 +51,7 @@ SKIPPED_TRANSACTIONS = Metric(
 
 class TransactionsFold(Fold):
     name = collection = "transactions"
-    version = 1
+    version = 2
     metrics = (TOKENS, COST, CREDITS, SKIPPED_TRANSACTIONS)
 
     def fold_open(
@@ -76,7 +79,7 @@ def _add(samples: Samples, billed: Billed) -> None:
     elif billed.kind in ("prompt", "completion"):
         token_type = "input" if billed.kind == "prompt" else "output"
         samples.add(TOKENS, billed.tokens, billed.model, token_type, billed.context)
-        samples.add(COST, billed.usd, billed.model, token_type, billed.context)
+        samples.add(COST, billed.charged, billed.model, token_type, billed.context)
         if billed.cache is not None:
             for token_type, tokens in zip(("cache_read", "cache_write"), billed.cache, strict=True):
                 samples.add(TOKENS, tokens, billed.model, token_type, billed.context)

@@ -24,7 +24,7 @@ SEEN = "messages"
 class MessagesFold(Fold):
     name = collection = "messages"
     kinds = (SEEN,)
-    version = 2
+    version = 3
     metrics = (*messages.COUNTED, *tools.COUNTED, *agents.COUNTED, *answers.COUNTED)
 
     def fold_open(

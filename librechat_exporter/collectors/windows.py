@@ -108,7 +108,7 @@ _R = TypeVar("_R", bound=_Row)
 class _Windows(WindowFold, Generic[_R]):
     """Documents of the windows, by the hour of createdAt."""
 
-    code_version = 1
+    code_version = 2
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.windows)

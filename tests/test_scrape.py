@@ -19,23 +19,27 @@ def collector_of(exporter: Any, name: str) -> Any:
     return next(collector for collector in exporter.daemon.runner._collectors if collector.name == name)
 
 
-def test_overlapping_scrapes_share_one_run(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = exporter()
-    one.scrape()
-    recent, runs = collector_of(one, "recent"), []
+def runs_of(exporter: Any, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
+    """A list that grows with each run, which takes so many seconds from now on."""
+    runs: list[int] = []
 
     def collect(_scrape: Any) -> Any:
         runs.append(1)
-        time.sleep(0.3)
+        time.sleep(seconds)
         yield from ()
 
-    monkeypatch.setattr(recent, "collect", collect)
-    with ThreadPoolExecutor(10) as pool:
-        deadline = time.monotonic() + 10
-        scraped = list(pool.map(one.daemon.runner.scrape, [deadline] * 10))
+    monkeypatch.setattr(collector_of(exporter, "recent"), "collect", collect)
+    return runs
+
+
+def test_overlapping_scrapes_share_one_run(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exporter()
+    one.scrape()
+    runs = runs_of(one, monkeypatch, 0.3)
+    found = side_by_side(one, [10] * 10)
     assert len(runs) == 1
-    assert len(set(map(id, scraped))) == 1
-    assert one.daemon.runner.scrape(deadline) is not scraped[0]
+    assert len({id(scraped) for scraped, _ in found}) == 1
+    assert one.daemon.runner.scrape(time.monotonic() + 10) is not found[0][0]
 
 
 def side_by_side(exporter: Any, timeouts: list[float], apart: float = 0.0) -> list[tuple[Any, float]]:
@@ -104,14 +108,7 @@ def test_who_has_more_time_tries_again(exporter: MakeExporter, monkeypatch: pyte
 def test_scrapes_without_time_share_a_run_as_well(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
     one = exporter()
     one.scrape()
-    runs = []
-
-    def collect(_scrape: Any) -> Any:
-        runs.append(1)
-        time.sleep(0.5)
-        yield from ()
-
-    monkeypatch.setattr(collector_of(one, "recent"), "collect", collect)
+    runs = runs_of(one, monkeypatch, 0.5)
     found = side_by_side(one, [0.01] * 20, apart=0.01)
     one.scrape()
     assert len(runs) == 1

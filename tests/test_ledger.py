@@ -328,6 +328,10 @@ def test_sums_do_not_depend_on_their_order(
         one.daemon.librechat.now = functools.partial(lambda at: at, NOW + timedelta(seconds=seconds))  # type: ignore[method-assign]
         shown.append(counters(one.scrape()))
     assert shown[0] == shown[1] == shown[2] == shown[-1]
+    for name in ("messages", "transactions"):
+        totals = one.daemon.ledger._sources[name].state.totals
+        assert totals
+        assert all(float(total).is_integer() for total in totals.values())
     labels = (("context", "message"), ("model", "gpt-4o"), ("token_type", "output"))
     assert shown[0]["librechat_llm_cost_usd_total", labels] == 0.0004174
     assert shown[0]["librechat_answer_seconds_sum", (("model", "gpt-4o"),)] == 10

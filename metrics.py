@@ -8,16 +8,17 @@ if __name__ == "__main__":
 import argparse
 import logging
 import os
+import sqlite3
 import sys
 
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__
 from librechat_exporter.access import AccessError
-from librechat_exporter.daemon import Daemon, check, print_indexes
+from librechat_exporter.daemon import Daemon, check, forget_label, print_indexes
 from librechat_exporter.faults import describe
+from librechat_exporter.ledger.state_file import StateError
 from librechat_exporter.settings import Settings, SettingsError
-from librechat_exporter.state import StateInUseError
 
 log = logging.getLogger("librechat_exporter")
 
@@ -32,8 +33,16 @@ def main() -> int:
     parser.add_argument(
         "--print-indexes", action="store_true", help="print the indexes that would make metrics exact, and exit"
     )
+    parser.add_argument(
+        "--forget-label",
+        metavar="NAME=VALUE",
+        help="delete the series with a label value, such as model=gpt-3.5, so that another can have its place, and "
+        "exit; the exporter must be stopped",
+    )
     arguments = parser.parse_args()
-    if arguments.check or arguments.print_indexes:
+    if arguments.forget_label is not None and not all(arguments.forget_label.partition("=")):
+        parser.error("--forget-label takes NAME=VALUE, such as model=gpt-3.5")
+    if arguments.check or arguments.print_indexes or arguments.forget_label:
         ending.release()
     try:
         settings = Settings.load()
@@ -46,6 +55,8 @@ def main() -> int:
         log.info(
             "METRICS_CACHE_ENABLED and METRICS_CACHE_TTL have no effect: nothing is cached, as a scrape costs little"
         )
+    if arguments.forget_label:
+        return _forget_label(settings, arguments.forget_label)
     if arguments.print_indexes:
         return _print_indexes(settings)
     return _check(settings) if arguments.check else _serve(settings)
@@ -57,6 +68,17 @@ def _print_indexes(settings: Settings) -> int:
     except PyMongoError as error:
         log.error("MongoDB cannot be read: %s", describe(error))  # noqa: TRY400
         return 1
+    return 0
+
+
+def _forget_label(settings: Settings, argument: str) -> int:
+    label, _, value = argument.partition("=")
+    try:
+        forgotten = forget_label(settings, label, value)
+    except (StateError, sqlite3.Error) as error:
+        log.error("%s", error)  # noqa: TRY400
+        return 1
+    log.info("%d series of %s are forgotten; another value can have the place", forgotten, argument)
     return 0
 
 
@@ -78,7 +100,7 @@ def _serve(settings: Settings) -> int:
     except AccessError as error:
         log.error("%s", error)  # noqa: TRY400
         return 2
-    except StateInUseError as error:
+    except StateError as error:
         log.error("%s", error)  # noqa: TRY400
         return 1
     except OSError as error:

@@ -393,9 +393,10 @@ HEALTH: Rows = {
             steps=[("green", None), ("red", 1)],
         ),
         number(
-            "Label values cut",
-            f"sum(librechat_exporter_label_values_dropped_total{{{I}}})",
-            text="They count under `other`",
+            "Details dropped",
+            f"sum(librechat_exporter_label_values_dropped_total{{{I}}}) "
+            f"+ sum(librechat_exporter_series_dropped_total{{{I}}})",
+            text="Label values and combinations that count under `other`",
         ),
     ],
     "Scrapes": [

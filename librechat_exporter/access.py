@@ -118,6 +118,8 @@ class Tls(_Strict):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[self.min_version]
         context.maximum_version = _VERSIONS[self.max_version]
+        # A scraper keeps its connection: sessions that could be resumed would only take memory.
+        context.num_tickets = 0
         if self.cipher_suites:
             context.set_ciphers(":".join(_SUITES[suite] for suite in self.cipher_suites))
         if not self.prefer_server_cipher_suites:

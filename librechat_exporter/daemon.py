@@ -1,5 +1,6 @@
 """Wires the parts together; start, run, orderly end."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping
@@ -32,15 +33,16 @@ from librechat_exporter.collectors.base import Collector, LedgerCollector
 from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.faults import describe
 from librechat_exporter.fields import IS_RATED, RATINGS_INDEX
-from librechat_exporter.last_seen import SEEN_KEPT
-from librechat_exporter.ledger import Ledger
+from librechat_exporter.ledger import Ledger, forgetting
+from librechat_exporter.ledger.last_seen import SEEN_KEPT
+from librechat_exporter.ledger.state_file import State, StateError
+from librechat_exporter.ledger.windowed import HOUR, Windows
 from librechat_exporter.librechat import LibreChat, connect
+from librechat_exporter.metric import LabelGuard
 from librechat_exporter.scrape import Outcome, Runner
 from librechat_exporter.server import Server
 from librechat_exporter.settings import Settings
-from librechat_exporter.state import State
 from librechat_exporter.web import Application
-from librechat_exporter.windows import HOUR
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +52,19 @@ _INDEX_BYTES = 100  # an entry, before compression
 
 
 def all_collectors(settings: Settings) -> list[Collector]:
-    fold = MessagesFold()
-    usage = windows.WindowsCollector(settings)
+    windows_shown = Windows(settings.windows, settings.metrics_timezone)
+    fold = MessagesFold(max(SEEN_KEPT, windows_shown.kept) + HOUR)
+    counted, billed = documents.collectors(), cost.collector(settings)
+    users = next(collector for collector in counted if collector.name == "users")
     return [
         LedgerCollector("messages", fold, messages.COUNTED),
         tools.ToolsCollector(fold),
         LedgerCollector("agents", fold, agents.COUNTED),
         LedgerCollector("answers", fold, answers.COUNTED),
-        *documents.collectors(),
-        cost.collector(),
-        usage,
-        windows.ActiveDomainsCollector(usage.messages),
+        *counted,
+        billed,
+        windows.WindowsCollector(settings, (fold, *billed.folds, *users.folds)),
+        windows.ActiveDomainsCollector(fold),
         schedules.collector(settings),
         balances.collector(),
         *people.collectors(),
@@ -69,7 +73,7 @@ def all_collectors(settings: Settings) -> list[Collector]:
         conversations.collector(),
         api.ApiCollector(),
         unique_users.UniqueUsersCollector(fold),
-        recent.RecentCollector(),
+        recent.RecentCollector(fold),
         ratings.RatingsCollector(),
     ]
 
@@ -91,9 +95,9 @@ class Daemon:
             self.librechat,
             State(settings.state_path),
             folds.values(),
+            lambda known: LabelGuard(settings.max_label_values, settings.max_series, known),
             settings.ledger_open_minutes,
-            settings.max_label_values,
-            seen_kept=max(SEEN_KEPT, *settings.windows.values()) + HOUR,
+            Windows(settings.windows, settings.metrics_timezone),
             user_salt=settings.user_id_salt.get_secret_value() if settings.state_user_ids == "hash" else "",
         )
         self.runner = Runner(self.librechat, self.ledger, collectors, settings)
@@ -128,7 +132,7 @@ class Daemon:
         except PyMongoError as error:
             reasons.append(f"MongoDB does not answer: {describe(error)}")
         reasons += [
-            f"the history of {source} is folded to {ratio:.0%}" for source, ratio in self.history().items() if ratio < 1
+            f"the history of {source} is folded to {ratio:.0%}" for source, ratio in self.ledger.pending().items()
         ]
         return reasons
 
@@ -181,6 +185,23 @@ def print_indexes(settings: Settings) -> None:
         print("// There is such an index already.")
     else:
         print(RATINGS_INDEX)
+
+
+def forget_label(settings: Settings, label: str, value: str) -> int:
+    """Forgets a label value in the state file: how many series had it. Raises StateError, sqlite3.Error.
+
+    The daemon must not run: it has the file to itself.
+    """
+    state = State(settings.state_path)
+    if not state.on_disk:
+        raise StateError(f"STATE_PATH {settings.state_path} cannot be written")
+    folds = {fold.name: fold for collector in all_collectors(settings) for fold in collector.folds}
+    with contextlib.closing(state):
+        if (label, value) not in state.labels():
+            known = sorted(one for name, one in state.labels() if name == label)
+            there = f"it has {', '.join(map(repr, known))}" if known else "there is no such label"
+            raise StateError(f"The label {label} has no value {value!r}: {there}")
+        return forgetting.forget_label(state, folds.values(), label, value)
 
 
 def check(settings: Settings) -> list[str]:

@@ -5,7 +5,7 @@ or of another type than LibreChat writes never raises an error on the server. Th
 MongoDB 4.4 and Amazon DocumentDB 5 both have.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -20,8 +20,13 @@ _MAX_AMOUNT = 10**12  # tokens or credits of one transaction; a million dollars
 # Credits are counted in whole parts: a sum of fractions depends on their order in its last digit, and a counter that
 # falls by that has been reset, for Prometheus.
 CREDIT_PARTS = 10_000
-_LONGEST_TEXT = 65_536  # bytes; what a label holds of it is less
-LONGEST_ID = 200  # bytes; LibreChat's ids are UUIDs and ObjectIds
+# Bytes. What is longer is not sent, and counts as unknown: a chat that somebody imported can hold anything. A label
+# holds 200 characters, of up to four bytes.
+_LONGEST_TEXT = 800
+_LONGEST_ERROR = 65_536
+LONGEST_ID = 200  # LibreChat's ids are UUIDs and ObjectIds
+# Of one message, so many tool calls are told apart.
+MOST_CALLS = 1000
 
 
 def when(condition: Expression, then: Expression, otherwise: Expression) -> Expression:
@@ -79,6 +84,12 @@ _IS_AGENT = {
 }
 MODEL = when(_IS_AGENT, [text("$model")], text("$model"))
 
+# A usable tokenCount; -1 for anything else, null for nothing. In BSON's order only numbers sort between two numbers.
+TOKENS = when(
+    {"$and": [{"$gte": ["$tokenCount", 0]}, {"$lte": ["$tokenCount", MAX_TOKENS]}]},
+    "$tokenCount",
+    when(_is_null("$tokenCount"), None, -1),
+)
 USER = text("$user", LONGEST_ID, when(has_type("$user", "objectId"), "$user", None))
 MILLISECONDS = {"$toLong": "$createdAt"}
 IS_IMPORTED = when(
@@ -103,13 +114,20 @@ def filled(field: str) -> Expression:
     return when({"$ne": [field, ""]}, text(field), None)
 
 
+def _is_filled(field: str) -> Expression:
+    return {"$and": [has_type(field, "string"), {"$ne": [field, ""]}]}
+
+
 # A tool's name stands in one of three places, its output in one of two: the assistants endpoint has OpenAI's form.
-_TOOL_NAME = {
-    "$ifNull": [
-        filled("$$part.tool_call.name"),
-        {"$ifNull": [filled("$$part.tool_call.function.name"), filled("$$part.tool_call.type")]},
-    ]
-}
+_TOOL_NAME = when(
+    _is_filled("$$part.tool_call.name"),
+    text("$$part.tool_call.name"),
+    when(
+        _is_filled("$$part.tool_call.function.name"),
+        text("$$part.tool_call.function.name"),
+        filled("$$part.tool_call.type"),
+    ),
+)
 # What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this. It is
 # not told by regular expressions: the server gives up on them if the text is megabytes, or not valid UTF-8.
 _WHITESPACE = " \t\n\r\v\f"
@@ -149,16 +167,17 @@ def _tells_error(output: str, otherwise: Expression) -> Expression:
 
 
 _TOOL_FAILED = _tells_error("$$part.tool_call.output", _tells_error("$$part.tool_call.function.output", False))
-# The tool calls of a message and its endpoint, null if it has none.
+_HAS_CALLS = when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False)
+_CALLS = {"$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}}
+# The first MOST_CALLS tool calls of a message, their number, and its endpoint; null if it has none.
 TOOLS = when(
-    when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False),
+    _HAS_CALLS,
     {
         "endpoint": filled("$endpoint"),
+        "count": {"$size": _CALLS},
         "calls": {
             "$map": {
-                "input": {
-                    "$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}
-                },
+                "input": {"$slice": [_CALLS, MOST_CALLS]},
                 "as": "part",
                 "in": {"name": _TOOL_NAME, "failed": _TOOL_FAILED},
             }
@@ -166,6 +185,33 @@ TOOLS = when(
     },
     None,
 )
+# How a tool call ends that goes on after its message.
+_ENDED = ["completed", "error", "failed", "cancelled", "canceled", "timeout"]
+_BACKGROUND = "$content.tool_call.backgroundTask"
+# Whether more is to come: the answer is being written, or a tool call of it goes on.
+IS_UNSETTLED = {
+    "$or": [
+        {"$eq": ["$unfinished", True]},
+        when(
+            _HAS_CALLS,
+            {
+                "$gt": [
+                    {"$size": _BACKGROUND},
+                    {
+                        "$size": {
+                            "$filter": {
+                                "input": f"{_BACKGROUND}.status",
+                                "as": "status",
+                                "cond": {"$in": ["$$status", _ENDED]},
+                            }
+                        }
+                    },
+                ]
+            },
+            False,
+        ),
+    ]
+}
 
 PROVIDER = filled("$provider")
 ROLE = filled("$role")
@@ -183,6 +229,16 @@ STATUS = filled("$status")
 UNFINISHED = {"$or": [{"$eq": ["$unfinished", True]}, {"$eq": ["$finish_reason", "incomplete"]}]}
 
 
+# The types of LibreChat's errors and violations. A text could quote anything else, so nothing else becomes a label.
+REASONS = (
+    *("token_balance", "illegal_model_request", "concurrent", "message_limit", "moderation", "ban", "refusal"),
+    *("no_user_key", "expired_user_key", "invalid_user_key", "auth_failed", "no_base_url", "invalid_base_url"),
+    *("missing_model", "models_not_loaded", "endpoint_models_not_loaded", "invalid_agent_provider"),
+    *("input_length", "invalid_request", "invalid_action", "no_system_messages", "tool_call_limit"),
+    *("google_error", "google_tool_conflict", "file_upload_limit"),
+)
+
+
 def _error_type(error: Expression) -> Expression:
     """What follows `"type":` in a text that quotes LibreChat's own JSON; null if nothing does."""
     return {"$arrayElemAt": [{"$split": [{"$arrayElemAt": [{"$split": [error, '"type":"']}, 1]}, '"']}, 0]}
@@ -195,14 +251,25 @@ _ERROR_PARTS = {
         "cond": {"$eq": ["$$part.type", "error"]},
     }
 }
-# Why LibreChat rejected a request, as it writes it into the failed message.
+# Why LibreChat rejected a request, as it writes it into the failed message: its place in REASONS, -1 for anything else.
 REASON = {
-    "$ifNull": [
-        _error_type(text("$text")),
+    "$indexOfArray": [
+        list(REASONS),
         {
-            "$arrayElemAt": [
-                {"$map": {"input": _ERROR_PARTS, "as": "part", "in": _error_type(text("$$part.error"))}},
-                0,
+            "$ifNull": [
+                _error_type(text("$text", _LONGEST_ERROR)),
+                {
+                    "$arrayElemAt": [
+                        {
+                            "$map": {
+                                "input": _ERROR_PARTS,
+                                "as": "part",
+                                "in": _error_type(text("$$part.error", _LONGEST_ERROR)),
+                            }
+                        },
+                        0,
+                    ]
+                },
             ]
         },
     ]
@@ -225,6 +292,17 @@ IS_TEMPORARY: Document = {"isTemporary": True}
 def is_between(field: str, start: datetime, end: datetime) -> Expression:
     """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
     return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
+
+
+# Of any date that can be meant.
+_EPOCH, _FAR = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+# createdAt in milliseconds since 1970; 0 if it is no date that can be meant, negative if it is more than a day before
+# the time of the `_id`, as of an imported chat.
+CREATED = when(
+    is_between("$createdAt", _EPOCH, _FAR),
+    when(IS_IMPORTED, {"$multiply": [-1, MILLISECONDS]}, MILLISECONDS),
+    0,
+)
 
 
 def hour_of_creation(start: datetime, end: datetime) -> Expression:
@@ -271,11 +349,6 @@ AMOUNTS["tokenValue"] = parts("$tokenValue", CREDIT_PARTS)
 HAS_AMOUNTS = {"$and": [is_amount("$rawAmount"), is_amount("$tokenValue")]}
 # An administrator may take credits away, which is no grant.
 GRANTED = when({"$and": [_IS_CREDITS, {"$gt": ["$tokenValue", 0]}]}, AMOUNTS["tokenValue"], 0)
-
-
-def changed_since(moment: datetime) -> Document:
-    """Matches documents that were inserted or saved since then, and those whose `updatedAt` does not tell."""
-    return {"$or": [{"_id": {"$gte": ObjectId.from_datetime(moment)}}, {"updatedAt": {"$not": {"$lt": moment}}}]}
 
 
 def created_between(start: datetime, end: datetime) -> Document:

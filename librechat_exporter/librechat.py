@@ -1,10 +1,11 @@
 """LibreChat's database: what is asked of it, and what its answers are. What its fields mean stands in fields.py."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+import bson
 import pymongo
 import pymongo.errors
 from bson import CodecOptions, ObjectId
@@ -17,15 +18,15 @@ from librechat_exporter.fields import (
     BAN_COLLECTIONS,
     BILLED,
     CONVERSATION,
+    CREATED,
     EMAIL_DOMAIN,
     FAILED,
     GRANTED,
     HAS_AMOUNTS,
-    IS_IMPORTED,
+    IS_UNSETTLED,
     IS_USERS,
     LONGEST_ID,
     MESSAGES_LISTED,
-    MILLISECONDS,
     MODEL,
     PROVIDER,
     RATING,
@@ -33,6 +34,7 @@ from librechat_exporter.fields import (
     RATINGS,
     REASON,
     TAG,
+    TOKENS,
     TOOLS,
     UNFINISHED,
     UNKNOWN,
@@ -44,7 +46,6 @@ from librechat_exporter.fields import (
     hour_of_creation,
     is_amount,
     is_ban,
-    is_between,
     text,
     when,
     window,
@@ -53,23 +54,54 @@ from librechat_exporter.metric import MAX_LABEL_LENGTH
 from librechat_exporter.rows import (
     NO_QUESTION,
     Billed,
-    Hourly,
     Link,
     Messages,
     Model,
     Question,
     labels_of,
-    model_of,
     number,
 )
 from librechat_exporter.settings import LibreChatSettings
 
+_T = TypeVar("_T")
+
 _UNAUTHORIZED = 13
+_NO_COLLECTION = 26
 _LOOK_UP_AT_ONCE = 500
+_LISTED = 10_000
+_FIRST_IDS = 8
+# In a document of BSON that begins with an ObjectId called _id: where that begins and ends. A document that holds
+# nothing else has one byte more.
+_ID_AT, _ID_SIZE = 9, 21
 
 # The indexes of LibreChat's schema that the queries here lean on: collection, leading field.
 _NEEDED_INDEXES = (("messages", "createdAt"), ("messages", "messageId"))
 
+
+_MESSAGE_KIND: Document = {
+    "users": IS_USERS,
+    "failed": FAILED,
+    "model": MODEL,
+    "unfinished": UNFINISHED,
+    "reason": when(FAILED, REASON, None),
+}
+_OF_EACH_MESSAGE: Document = {
+    "user": USER,
+    "link": when(IS_USERS, text("$messageId", LONGEST_ID), text("$parentMessageId", LONGEST_ID)),
+    "tokens": TOKENS,
+}
+# A message by itself, of bounded size: for rows.Message.
+MESSAGE_ROW: Document = (
+    _MESSAGE_KIND
+    | _OF_EACH_MESSAGE
+    | {"created": CREATED, "tools": TOOLS, "conversation": CONVERSATION, "unsettled": IS_UNSETTLED}
+)
+# A transaction by itself: for rows.Billed, as BILLED's fields and those that are summed.
+TRANSACTION_ROW: Document = (
+    {f"key_{name}": expression for name, expression in BILLED.items()}
+    | AMOUNTS
+    | {"granted": GRANTED, "skipped": when(HAS_AMOUNTS, 0, 1), "user": USER, "created": CREATED}
+)
 
 # From after the first on until the last.
 Span = tuple[datetime, datetime]
@@ -114,14 +146,64 @@ class LibreChat:
         with self._database[collection].aggregate(pipeline, allowDiskUse=True) as cursor:
             return list(cursor)
 
+    def ids(self, collection: str, start: bytes, most: int) -> list[bytes]:
+        """The first `_id`s from start on, in their order: read from the index alone, unless there is a tenant."""
+        found: list[bytes] = []
+        shown: Document = {"_id": 1}
+        match: Document = {"_id": {"$gte": ObjectId(start)}}
+        if self.tenant is not None:
+            match["tenantId"] = self.tenant
+        cursor = self._database[collection].find_raw_batches(match, shown, sort=[("_id", 1)], limit=most)
+        with cursor:
+            for batch in _bytes(cursor):
+                found += [batch[place + _ID_AT : place + _ID_SIZE] for place in range(0, len(batch), _ID_SIZE + 1)]
+        return found
+
+    def rows(self, collection: str, match: Document, row: Document, most: int) -> Iterator[tuple[bytes, bytes]]:
+        """The first matching documents by `_id`, each as its `_id` and a row in BSON, streamed.
+
+        row: expressions by field, each of which gives something of bounded size.
+        """
+        if self.tenant is not None:
+            match = {"$and": [{"tenantId": self.tenant}, match]}
+        pipeline: list[Document] = [{"$match": match}, {"$sort": {"_id": 1}}, {"$limit": most}, {"$project": row}]
+        with self._database[collection].aggregate_raw_batches(pipeline) as cursor:
+            for batch in _bytes(cursor):
+                place = 0
+                while place < len(batch):
+                    end = place + int.from_bytes(batch[place : place + 4], "little")
+                    yield batch[place + _ID_AT : place + _ID_SIZE], batch[place:end]
+                    place = end
+
+    def decode(self, row: bytes) -> Document:
+        return bson.decode(row, self._database.codec_options)
+
+    def found(self, collection: str, ids: Collection[bytes]) -> bool:
+        """Whether there is a document with one of these `_id`s."""
+        match = {"_id": {"$in": [ObjectId(one) for one in ids]}}
+        return self._database[collection].find_one(match, {"_id": 1}) is not None
+
+    def spread_ids(self, collection: str, number: int) -> list[bytes]:
+        """About so many `_id`s, the first ones and others at even distances of time up to the newest."""
+        first, newest = self.ids(collection, bytes(12), _FIRST_IDS), self.newest_id(collection)
+        if newest is None:
+            return first
+        start, end = (int.from_bytes(one[:4]) for one in (first[0], newest.binary))
+        found = set(first)
+        for step in range(1, number + 1):
+            moment = (start + (end - start) * step // number).to_bytes(4)
+            found.update(self.ids(collection, moment + bytes(8), 1))
+        return sorted(found)
+
     def id_after(self, collection: str, start: ObjectId, end: ObjectId, skip: int) -> ObjectId | None:
         """The `_id` that follows the first `skip` ones from start, or None if there are no more before end."""
-        ids = self._database[collection].find({"_id": {"$gte": start, "$lt": end}}, {"_id": 1})
+        match: Document = {"_id": {"$gte": start, "$lt": end}}
+        ids = self._database[collection].find(match, {"_id": 1})
         with ids.sort("_id", 1).skip(skip).limit(1) as cursor:
             return next((document["_id"] for document in cursor), None)
 
     def newest_id(self, collection: str) -> ObjectId | None:
-        """The collection's greatest ObjectId, None if it has none."""
+        """The collection's greatest ObjectId, of any tenant; None if it has none."""
         newest = self._database[collection].find_one({"_id": {"$type": "objectId"}}, {"_id": 1}, sort=[("_id", -1)])
         return newest["_id"] if newest is not None else None
 
@@ -135,10 +217,32 @@ class LibreChat:
 
     def identity(self) -> str | None:
         """The UUID of the messages collection: it tells one database from another of the same name."""
-        for collection in self._database.list_collections(filter={"name": "messages"}):
+        for collection in self._listed("listCollections", filter={"name": "messages"}):
             uuid = collection.get("info", {}).get("uuid")
             return str(uuid) if uuid is not None else "without UUID"
         return None
+
+    def _listed(self, command: str, value: Any = 1, **arguments: Any) -> list[Document]:
+        """The first batch of a listing, read where everything else is read: PyMongo's methods ask the primary."""
+        answer = self._database.command(
+            command,
+            value,
+            **arguments,
+            cursor={"batchSize": _LISTED},
+            read_preference=self._database.read_preference,
+            codec_options=self._database.codec_options,
+        )
+        batch: list[Document] = answer["cursor"]["firstBatch"]
+        return batch
+
+    def _indexes(self, collection: str) -> list[str]:
+        """The leading fields of its indexes; none if there is no such collection."""
+        try:
+            return [next(iter(index["key"])) for index in self._listed("listIndexes", collection)]
+        except pymongo.errors.OperationFailure as error:
+            if error.code != _NO_COLLECTION:
+                raise
+            return []
 
     def probe(self, collections: Iterable[str]) -> None:
         """Reads one document of each, to learn whether that is allowed."""
@@ -168,128 +272,84 @@ class LibreChat:
     def has_ratings_index(self) -> bool:
         """Whether an index leads to rated messages; not if the user may not look."""
         try:
-            indexes = self._database["messages"].index_information()
+            return RATING_FIELD in self._indexes("messages")
         except pymongo.errors.OperationFailure:
             return False
-        return any(index["key"][0][0] == RATING_FIELD for index in indexes.values())
 
     def missing_indexes(self) -> list[str]:
         """The indexes of LibreChat's schema that the exporter's queries need and this database lacks."""
         missing = []
         for collection, field in _NEEDED_INDEXES:
-            indexes = self._database[collection].index_information()
-            if indexes and not any(index["key"][0][0] == field for index in indexes.values()):
+            fields = self._indexes(collection)
+            if fields and field not in fields:
                 missing.append(f"{collection}.{field}")
         return missing
 
     def messages(
         self,
         match: Document,
-        created: Span | None = None,
         *,
-        first: int | None = None,
-        conversations: bool = False,
         tools: bool = False,
+        created: bool = False,
         ratings: bool = False,
+        latest: float = float("inf"),
     ) -> list[Messages]:
         """The matching messages, by what they share.
 
-        created: the bounds of `created`, which is 0 without them. first: only so many, by `_id`, and with their
-        ids. conversations, tools: with these. ratings: set apart by rating and tag.
+        tools, created: with these. ratings: set apart by rating and tag. latest: of Messages.
         """
-        shared = {"users": IS_USERS, "failed": FAILED, "model": MODEL}
-        each = {
-            "user": USER,
-            "link": when(IS_USERS, text("$messageId", LONGEST_ID), text("$parentMessageId", LONGEST_ID)),
-            "tokens": {"$ifNull": ["$tokenCount", None]},
-        }
-        if created is not None:
-            each["created"] = when(
-                is_between("$createdAt", *created),
-                when(IS_IMPORTED, {"$multiply": [-1, MILLISECONDS]}, MILLISECONDS),
-                0,
-            )
+        shared = dict(_MESSAGE_KIND)
+        each = dict(_OF_EACH_MESSAGE)
+        if created:
+            each["created"] = CREATED
         if tools:
             each["tools"] = TOOLS
         if ratings:
             shared["rated"] = when({"$in": [RATING, list(RATINGS)]}, {"rating": RATING, "tag": TAG}, None)
-        stages: list[Document] = []
-        if first is not None:
-            each["id"] = "$_id"
-            stages = [{"$sort": {"_id": 1}}, {"$limit": first}]
-        if conversations:
-            each["conversation"] = CONVERSATION
         group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
-        return [Messages(row) for row in self.aggregate("messages", match, *stages, {"$group": group})]
+        return [Messages(row, latest) for row in self.aggregate("messages", match, {"$group": group})]
 
-    def questions(
-        self, messages: Iterable[Messages], wanted: set[Link], created: Span | None = None
-    ) -> dict[Link, Question]:
-        """Users' messages by link; of several with one link, that with the most tokens. Those not found are left out.
+    def questions(self, wanted: Iterable[Link]) -> dict[Link, Question]:
+        """Users' messages by link, of several with one link that with the most tokens, looked up by their messageId.
 
-        Nearly all questions stand among the same messages as their answers; the rest is looked up.
+        Those that are not found are left out, others may be among them.
         """
         questions: dict[Link, Question] = {}
-        _add_questions(questions, messages)
-        missing = sorted({message_id for _, message_id in wanted - questions.keys()})
-        for start in range(0, len(missing), _LOOK_UP_AT_ONCE):
-            match = {"messageId": {"$in": missing[start : start + _LOOK_UP_AT_ONCE]}}
-            _add_questions(questions, self.messages(match, created))
+        ids = sorted({message_id for _, message_id in wanted})
+        for start in range(0, len(ids), _LOOK_UP_AT_ONCE):
+            match = {"messageId": {"$in": ids[start : start + _LOOK_UP_AT_ONCE]}}
+            add_questions(questions, self.messages(match, created=True))
         return questions
 
-    def billed(self, match: Document, *, first: int | None = None, created: Span | None = None) -> list[Billed]:
+    def questions_of(self, messages: Collection[Messages]) -> dict[Link, Question]:
+        """The questions of all answers among these: nearly all stand among the same messages, the rest is looked up."""
+        questions: dict[Link, Question] = {}
+        add_questions(questions, messages)
+        answers = (group for group in messages if not group.kind.by_user)
+        missing = {link for group in answers for link in group.links if link is not None} - questions.keys()
+        if missing:
+            questions |= {link: one for link, one in self.questions(missing).items() if link in missing}
+        return questions
+
+    def billed(self, match: Document, created: Span | None = None) -> list[Billed]:
         """The matching transactions by kind, model and context; several rows can be of the same.
 
-        first: only so many, by `_id`, each by itself. created: by the hour too, and with their users; the hour is that
-        of createdAt, if that lies after the first of these and not after the last.
+        created: by the hour too, and with their users; the hour is that of createdAt, if that lies after the first of
+        these and not after the last.
         """
+        key = BILLED
         sums: Document = {name: {"$sum": parts} for name, parts in AMOUNTS.items()}
         sums |= {"granted": {"$sum": GRANTED}, "skipped": {"$sum": when(HAS_AMOUNTS, 0, 1)}}
-        key = BILLED
         if created is not None:
             key, sums = key | {"hour": hour_of_creation(*created)}, sums | {"users": {"$addToSet": USER}}
-        return [Billed.of(row) for row in self._grouped("transactions", match, key, sums, first)]
+        rows = self.aggregate("transactions", match, {"$group": {"_id": key} | sums})
+        return [Billed.of(row["_id"], row, _hour(row["_id"].get("hour"))) for row in rows]
 
-    def messages_by_hour(
-        self, match: Document, created: Span, *, first: int | None = None, with_users: bool
-    ) -> list[Hourly]:
-        """The matching messages by the hour of createdAt. created, first: as in billed."""
-        key = {
-            "by_user": IS_USERS,
-            "failed": FAILED,
-            "model": MODEL,
-            "unfinished": UNFINISHED,
-            "reason": when(FAILED, REASON, None),
-            "hour": hour_of_creation(*created),
-        }
-        sums: Document = {"count": {"$sum": 1}}
-        if with_users:
-            sums["users"] = {"$addToSet": USER}
-        return [
-            Hourly.of(
-                row,
-                model=model_of(row["_id"]["model"]),
-                by_user=row["_id"]["by_user"],
-                failed=row["_id"]["failed"],
-                unfinished=row["_id"]["unfinished"],
-                reason=row["_id"].get("reason"),
-            )
-            for row in self._grouped("messages", match, key, sums, first)
-        ]
-
-    def count_by_hour(
-        self, collection: str, match: Document, created: Span, *, first: int | None = None
-    ) -> list[Hourly]:
-        """The matching documents by the hour of createdAt. created, first: as in billed."""
-        rows = self._grouped(collection, match, {"hour": hour_of_creation(*created)}, {"count": {"$sum": 1}}, first)
-        return [Hourly.of(row) for row in rows]
-
-    def _grouped(
-        self, collection: str, match: Document, shared: Document, sums: Document, first: int | None
-    ) -> list[Document]:
-        stages: list[Document] = [] if first is None else [{"$sort": {"_id": 1}}, {"$limit": first}]
-        key = shared if first is None else {"id": "$_id"} | shared
-        return self.aggregate(collection, match, *stages, {"$group": {"_id": key} | sums})
+    def count_by_hour(self, collection: str, match: Document, created: Span) -> dict[int, int]:
+        """How many of the matching documents were created in each hour, since 1970. created: as in billed."""
+        group = {"$group": {"_id": hour_of_creation(*created), "count": {"$sum": 1}}}
+        rows = self.aggregate(collection, match, group)
+        return {int(row["_id"]): row["count"] for row in rows if row["_id"] is not None}
 
     def count(self, collection: str, match: Document) -> int:
         rows = self.aggregate(collection, match, {"$count": "count"})
@@ -297,18 +357,15 @@ class LibreChat:
 
     def collections(self) -> set[str]:
         """The collections that this LibreChat has."""
-        return set(self._database.list_collection_names(filter={"name": {"$not": {"$regex": r"^system\."}}}))
+        shown = {"name": {"$not": {"$regex": r"^system\."}}}
+        listed = self._listed("listCollections", filter=shown, nameOnly=True, authorizedCollections=True)
+        return {collection["name"] for collection in listed}
 
     def size(self, collection: str) -> int | None:
         """About how many documents it has; with a tenant, how many of these are its. None if it may not be read."""
-        try:
-            if self.tenant is not None:
-                return self.count(collection, {})
-            return self._database[collection].estimated_document_count()
-        except pymongo.errors.OperationFailure as error:
-            if error.code != _UNAUTHORIZED:
-                raise
-            return None
+        if self.tenant is not None:
+            return allowed(lambda: self.count(collection, {}))
+        return allowed(self._database[collection].estimated_document_count)
 
     def count_by(
         self, collection: str, *fields: Expression, match: Document | None = None
@@ -319,14 +376,6 @@ class LibreChat:
         for row in self.aggregate(collection, match or {}, {"$group": {"_id": key, "count": {"$sum": 1}}}):
             found[labels_of(row["_id"], len(fields))] += row["count"]
         return found
-
-    def labels(
-        self, collection: str, match: Document, fields: Sequence[Expression], first: int
-    ) -> dict[ObjectId, tuple[str, ...]]:
-        """The texts of each of the first matching documents by `_id`; "unknown" stands for none."""
-        shown = {"_id": 1} | {str(number): field for number, field in enumerate(fields)}
-        rows = self.aggregate(collection, match, {"$sort": {"_id": 1}}, {"$limit": first}, {"$project": shown})
-        return {row["_id"]: labels_of(row, len(fields)) for row in rows}
 
     def conversation_lengths(self, length: timedelta) -> dict[int, int]:
         """How many conversations of the window that ends now list so many messages; those that list none are out."""
@@ -395,30 +444,49 @@ class LibreChat:
         rows = self.aggregate("users", {}, {"$project": {"domain": EMAIL_DOMAIN}})
         return {str(row["_id"]): (row["domain"] or UNKNOWN)[:MAX_LABEL_LENGTH] for row in rows}
 
-    def agent_names(self, models: Iterable[Model]) -> dict[Model, str]:
-        """The name that the document of each agent among these has now."""
-        agents = [model[0] for model in set(models) if isinstance(model, tuple)]
-        if not agents:
-            return {}
-        rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "name": filled("$name")}})
-        named = {row["id"]: row["name"] for row in rows if isinstance(row.get("id"), str)}
-        return {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
+    def agents(self, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """The model and the name that the document of each of these agents has now."""
+        wanted = sorted(set(ids))
+        found = dict.fromkeys(wanted, (UNKNOWN, UNKNOWN))
+        for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
+            match = {"id": {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}
+            shown = {"id": 1, "model": filled("$model"), "name": filled("$name")}
+            for row in self.aggregate("agents", match, {"$project": shown}):
+                if isinstance(row.get("id"), str):
+                    model, name = ((row[field] or UNKNOWN)[:MAX_LABEL_LENGTH] for field in ("model", "name"))
+                    found[row["id"]] = model, name
+        return found
 
     def model_labels(self, models: Iterable[Model]) -> dict[Model, str]:
         """The label `model` of each; an agent's is the model that its document names now."""
         distinct = set(models)
-        labels: dict[Model, str] = {model: model or UNKNOWN for model in distinct if not isinstance(model, tuple)}
-        agents = [model[0] for model in distinct if isinstance(model, tuple)]
-        if agents:
-            rows = self.aggregate("agents", {"id": {"$in": agents}}, {"$project": {"id": 1, "model": text("$model")}})
-            named = {row["id"]: row["model"] for row in rows if isinstance(row.get("id"), str)}
-            labels |= {(agent,): (named.get(agent) or UNKNOWN)[:MAX_LABEL_LENGTH] for agent in agents}
-        return labels
+        agents = self.agents(model[0] for model in distinct if isinstance(model, tuple))
+        return {model: agents[model[0]][0] if isinstance(model, tuple) else model or UNKNOWN for model in distinct}
 
 
-def _add_questions(questions: dict[Link, Question], messages: Iterable[Messages]) -> None:
+def allowed(read: Callable[[], _T]) -> _T | None:
+    """What was read; None if the user may not."""
+    try:
+        return read()
+    except pymongo.errors.OperationFailure as error:
+        if error.code != _UNAUTHORIZED:
+            raise
+        return None
+
+
+def _bytes(batches: Iterable[Any]) -> Iterable[bytes]:
+    """PyMongo's types have its raw batches as documents."""
+    return batches
+
+
+def _hour(value: float | None) -> int | None:
+    return int(value) if value is not None else None
+
+
+def add_questions(questions: dict[Link, Question], messages: Iterable[Messages]) -> None:
+    """Adds users' messages by their links; of several with one link, that with the most tokens stays."""
     for group in messages:
-        if group.by_user:
+        if group.kind.by_user:
             for link, tokens, created in zip(group.links, group.tokens, group.created, strict=True):
                 if link is not None and tokens >= questions.get(link, NO_QUESTION)[0]:
                     questions[link] = (tokens, created)

@@ -8,7 +8,7 @@ import functools
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ SUM = "sum"
 WINDOW = "window"
 MAX_LABEL_LENGTH = 200
 _DISTINCT_DROPPED_REMEMBERED = 100_000
+_SERIES_REMEMBERED = 50_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Metric:
     need no guard. In the ledger, a metric whose last label is WINDOW has the hour there.
 
     parts: what the ledger counts, in whole numbers, has so many of them to a value of 1; of a histogram its SUM.
+
+    changes: a sentence for each change of what is counted, with the version that brought it. The ledger keeps the
+    totals over a change and counts the new way from then on.
     """
 
     name: str
@@ -49,6 +53,19 @@ class Metric:
     buckets: tuple[float, ...] = ()
     chosen: tuple[str, ...] = ()
     parts: int = 1
+    changes: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # of all fields, it takes longer than what it is needed for
+
+    @property
+    def is_windowed(self) -> bool:
+        return self.labels[-1:] == (WINDOW,)
+
+    @property
+    def shape(self) -> str:
+        """What series are made of: totals of another shape are of another metric."""
+        return repr((self.type, self.labels, self.buckets, self.parts))
 
     def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:
         """A metric family with one sample for each tuple of label values.
@@ -80,17 +97,23 @@ class Metric:
 
 
 class LabelGuard:
-    """Bounds the values of each label, over all metrics: the first `limit` keep their names, later ones become `other`.
+    """Bounds the values of each label, over all metrics, and the label combinations of each metric.
 
-    A value that was admitted stays admitted, so that no series ever moves; `known` restores what a former process
-    admitted. Safe for use from several threads.
+    A label's first `limit` values keep their names, and a metric's first `max_series` combinations, buckets and hours
+    not counted; what comes later counts under `other`, in all labels if it is the combination that is one too many.
+
+    What was admitted stays admitted, so that no series ever moves; `known` and `restore` bring back what a former
+    process admitted. Safe for use from several threads.
     """
 
-    def __init__(self, limit: int, known: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, limit: int, max_series: int, known: Iterable[tuple[str, str]] = ()) -> None:
         self._limit = limit
+        self._max_series = max_series
         self._lock = threading.Lock()
         self._admitted: dict[str, set[str]] = {}
+        self._combinations: dict[str, set[LabelValues]] = {}
         self._dropped: dict[str, set[int]] = {}
+        self._dropped_series: dict[str, set[int]] = {}
         self._unsaved: list[tuple[str, str]] = []
         self._series: dict[Series, Series] = {}
         for label, value in known:
@@ -106,23 +129,42 @@ class LabelGuard:
                 admitted.add(value)
                 self._unsaved.append((label, value))
                 return value
-            dropped = self._dropped.setdefault(label, set())
-            if len(dropped) < _DISTINCT_DROPPED_REMEMBERED:
-                dropped.add(hash(value))
+            _remember(self._dropped, label, value)
             return OTHER
 
     def series(self, metric: Metric, values: LabelValues) -> Series:
         """The series that these values are counted under. Equal ones are one object: thousands of cells hold them."""
-        in_windows = metric.labels[-1:] == (WINDOW,)
-        named, bound = (values[:-1], values[-1:]) if in_windows or metric.type == "histogram" else (values, ())
-        guarded = metric.labels[:-1] if in_windows else metric.labels
+        wanted = (metric.name, values)
+        series = self._series.get(wanted)
+        if series is None:
+            series = self._admit_series(metric, values)
+            if len(self._series) >= _SERIES_REMEMBERED:
+                self._series.clear()
+            self._series[wanted] = series = self._series.setdefault(series, series)
+        return series
+
+    def _admit_series(self, metric: Metric, values: LabelValues) -> Series:
+        named, bound = _without_bound(metric, values)
+        guarded = metric.labels[:-1] if metric.is_windowed else metric.labels
         labels = tuple(
             value if label in metric.chosen else self.admit(label, value)
             for label, value in zip(guarded, named, strict=True)
         )
-        series = (metric.name, labels + bound)
-        # There is no end to hours.
-        return series if in_windows else self._series.setdefault(series, series)
+        with self._lock:
+            combinations = self._combinations.setdefault(metric.name, set())
+            if labels not in combinations:
+                if len(combinations) < self._max_series:
+                    combinations.add(labels)
+                else:
+                    _remember(self._dropped_series, metric.name, labels)
+                    chosen = metric.chosen
+                    pairs = zip(guarded, labels, strict=True)
+                    labels = tuple(value if label in chosen else OTHER for label, value in pairs)
+        return metric.name, labels + bound
+
+    def restore(self, metric: Metric, values: LabelValues) -> None:
+        """Admits what a former process has counted."""
+        self._combinations.setdefault(metric.name, set()).add(_without_bound(metric, values)[0])
 
     def dropped(self) -> dict[LabelValues, float]:
         """Distinct values seen since the start that count under `other`, by label."""
@@ -130,13 +172,25 @@ class LabelGuard:
             labels = self._admitted.keys() | self._dropped.keys()
             return {(label,): float(len(self._dropped.get(label, ()))) for label in labels}
 
+    def dropped_series(self) -> dict[LabelValues, float]:
+        """Distinct label combinations since the start that count under `other`, by metric."""
+        with self._lock:
+            return {
+                (name,): float(len(self._dropped_series.get(name, ())))
+                for name, combinations in self._combinations.items()
+                if combinations != {()}
+            }
+
     def forget(self) -> None:
         """Back to the beginning, when nothing admitted stands in any series any more."""
         with self._lock:
             for admitted in self._admitted.values():
                 admitted.clear()
+            self._combinations.clear()
             self._dropped.clear()
+            self._dropped_series.clear()
             self._unsaved.clear()
+            self._series.clear()
 
     def take_unsaved(self) -> list[tuple[str, str]]:
         """The (label, value) pairs admitted since the last call."""
@@ -145,14 +199,32 @@ class LabelGuard:
             return unsaved
 
 
-class Samples(dict[Series, float]):
-    """Amounts by series; amounts of one series add up, labels pass the guard."""
+def _without_bound(metric: Metric, values: LabelValues) -> tuple[LabelValues, LabelValues]:
+    """The values of labels, and that of a bucket or an hour, if it has one."""
+    has_bound = metric.is_windowed or metric.type == "histogram"
+    return (values[:-1], values[-1:]) if has_bound else (values, ())
 
-    def __init__(self, guard: LabelGuard) -> None:
+
+def _remember(dropped: dict[str, set[int]], name: str, value: Hashable) -> None:
+    distinct = dropped.setdefault(name, set())
+    if len(distinct) < _DISTINCT_DROPPED_REMEMBERED:
+        distinct.add(hash(value))
+
+
+class Samples(dict[Series, float]):
+    """Amounts by series; amounts of one series add up, labels pass the guard.
+
+    only: names of the metrics to be counted; None counts all.
+    """
+
+    def __init__(self, guard: LabelGuard, only: Collection[str] | None = None) -> None:
         super().__init__()
         self._guard = guard
+        self._only = only
 
     def add(self, metric: Metric, amount: float, *values: str) -> None:
+        if self._only is not None and metric.name not in self._only:
+            return
         series = self._guard.series(metric, values)
         self[series] = self.get(series, 0) + amount
 

@@ -69,7 +69,24 @@ DROPPED = Metric(
     "self",
     ("label",),
 )
-SELF_METRICS = (UP, BUILD_INFO, SUCCESS, DURATION, FAILURES, PROGRESS, PERSISTENT, DATA_AGE, DROPPED)
+DROPPED_SERIES = Metric(
+    "librechat_exporter_series_dropped_total",
+    "Distinct label combinations since the start that are counted under `other`, as the metric has MAX_SERIES already",
+    "counter",
+    "self",
+    ("metric",),
+)
+UNREADABLE = Metric(
+    "librechat_exporter_unreadable_documents_total",
+    "Documents since the start that MongoDB could not read even alone, and that are not counted",
+    "counter",
+    "self",
+    ("source",),
+)
+SELF_METRICS = (
+    *(UP, BUILD_INFO, SUCCESS, DURATION, FAILURES, PROGRESS, PERSISTENT, DATA_AGE),
+    *(DROPPED, DROPPED_SERIES, UNREADABLE),
+)
 
 # Between what the scraper waits for and what is left for the work: the answer has to be written and sent as well.
 MARGIN_SECONDS = 0.5
@@ -296,6 +313,8 @@ class Runner:
         yield PERSISTENT.family({(): self._ledger.persistent})
         yield DATA_AGE.family(ages)
         yield DROPPED.family(self._ledger.guard.dropped())
+        yield DROPPED_SERIES.family(self._ledger.guard.dropped_series())
+        yield UNREADABLE.family(self._ledger.unreadable())
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             yield from collector.collect()
 

@@ -6,6 +6,7 @@ and the time of a head, idle connections, connections at a time, and the threads
 """
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import errno
 import functools
@@ -43,6 +44,10 @@ _BACKLOG = 512
 _CHUNK = 16_384
 _STOP_SECONDS = 2.0
 
+# asyncio gives each TLS connection a buffer of this size to read into: with its 256 KiB, 512 idle connections take
+# 128 MB. What clients send is a request's head.
+asyncio.sslproto.SSLProtocol.max_size = HEAD_BYTES
+
 
 @dataclass(eq=False)
 class _Connection:
@@ -65,6 +70,7 @@ class Server:
         self._access = access
         self._faults = FaultLog()
         self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="http")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="access")
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
         self._listener.setblocking(False)
@@ -87,7 +93,8 @@ class Server:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(_STOP_SECONDS + 1)
         self._listener.close()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._workers, self._reader):
+            executor.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -171,7 +178,8 @@ class Server:
         reader = asyncio.StreamReader(limit=2 * HEAD_BYTES, loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         try:
-            context = self._access.tls()
+            # Certificates are read anew when they have changed, which must keep no other connection waiting.
+            context = await self._loop.run_in_executor(self._reader, self._access.tls)
         except AccessError as error:
             raise ConnectionError(str(error)) from None
         times = {"ssl_handshake_timeout": HEAD_SECONDS, "ssl_shutdown_timeout": 1.0} if context is not None else {}
@@ -249,14 +257,18 @@ async def _write(http: h11.Connection, writer: asyncio.StreamWriter, response: R
     """Raises TimeoutError if the client does not take it, OSError."""
     headers = [*response.headers, ("Content-Length", str(len(response.body))), ("Server", "librechat-exporter")]
     head = h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase)
-    parts = [http.send(head)]
+    writer.transport.set_write_buffer_limits(high=_CHUNK)
+    writer.write(http.send(head) or b"")
     if not is_head:
-        parts.append(http.send(h11.Data(response.body)))
-    parts.append(http.send(h11.EndOfMessage()))
-    writer.write(b"".join(part for part in parts if part))
+        http.send(h11.Data(response.body))  # whose length the head has told, so it is sent as it is
+    http.send(h11.EndOfMessage())
+    body = memoryview(b"" if is_head else response.body)
     with contextlib.suppress(ConnectionResetError):
         async with asyncio.timeout(WRITE_SECONDS):
-            await writer.drain()
+            # A transport copies what it cannot send at once. So clients that do not read share one body.
+            for start in range(0, len(body), _CHUNK):
+                writer.write(body[start : start + _CHUNK])
+                await writer.drain()
             while writer.transport.get_write_buffer_size():
                 await asyncio.sleep(0.01)
 

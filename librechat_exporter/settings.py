@@ -17,6 +17,7 @@ READ_PREFERENCES = ("primary", "primaryPreferred", "secondary", "secondaryPrefer
 USER_IDS = ("raw", "hash", "none")
 MIN_SALT = 16
 LONGEST_WINDOW = timedelta(days=366)
+MONTH = "month"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -25,6 +26,9 @@ class SettingsError(Exception):
 
 
 def _length(window: str) -> timedelta:
+    """At most."""
+    if window == MONTH:
+        return timedelta(days=31)
     return timedelta(**{"hours" if window.endswith("h") else "days": int(window[:-1])})
 
 
@@ -198,7 +202,8 @@ class Settings(LibreChatSettings):
         default=10,
         ge=2,
         le=1440,
-        description="How long changes of a new message are still counted, because its answer is being written",
+        description="How long changes of a new message are still counted, because its answer is being written; at "
+        "least 6, and up to an hour where LibreChat says that more will come",
     )
     scrape_timeout: float = Field(
         default=10.0,
@@ -214,6 +219,12 @@ class Settings(LibreChatSettings):
     )
     max_label_values: int = Field(
         default=200, ge=1, le=100_000, description="Values a label may have; later ones are counted under `other`"
+    )
+    max_series: int = Field(
+        default=5000,
+        ge=1,
+        le=1_000_000,
+        description="Label combinations a metric may have, buckets not counted; later ones are counted under `other`",
     )
     enable_basic_metrics: bool = _toggle("messages, failed messages, conversations")
     enable_token_metrics: bool = _toggle("tokens")
@@ -231,8 +242,8 @@ class Settings(LibreChatSettings):
     enable_usage_window_metrics: bool = _toggle("usage in the windows of USAGE_WINDOWS")
     usage_windows: str = Field(
         default="1d,7d,30d",
-        description="The windows of `librechat_window_…`, in hours (`h`) or days (`d`); the longest is how long their "
-        "hours are kept",
+        description="The windows of `librechat_window_…`, in hours (`h`) or days (`d`); `month` begins with the month "
+        "in METRICS_TIMEZONE",
     )
     external_model_regex: str | None = Field(
         default=None,
@@ -262,10 +273,11 @@ class Settings(LibreChatSettings):
     def _check_usage_windows(cls, value: str) -> str:
         windows = [one.strip() for one in value.split(",")]
         for one in windows:
-            if not re.fullmatch(r"[1-9]\d{0,4}[hd]", one, re.ASCII) or _length(one) > LONGEST_WINDOW:
+            is_length = re.fullmatch(r"[1-9]\d{0,4}[hd]", one, re.ASCII) is not None
+            if one != MONTH and (not is_length or _length(one) > LONGEST_WINDOW):
                 raise ValueError(
-                    "must be hours or days with commas between them, such as 12h,7d,30d, none longer than "
-                    f"{LONGEST_WINDOW.days}d"
+                    f"must be hours, days or `{MONTH}` with commas between them, such as 12h,7d,30d,{MONTH}, none "
+                    f"longer than {LONGEST_WINDOW.days}d"
                 )
         return ",".join(dict.fromkeys(windows))
 

@@ -63,7 +63,7 @@ class Simulator:
         self._counter = (self._counter + 1) % 2**24
         return ObjectId(int(moment.timestamp()).to_bytes(4, "big") + b"\1simu" + self._counter.to_bytes(3, "big"))
 
-    def _uuid(self) -> str:
+    def uuid(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def _text(self) -> str:
@@ -71,7 +71,7 @@ class Simulator:
 
     def question(self, user: str, conversation: str, parent: str, moment: datetime) -> Document:
         return {
-            "messageId": self._uuid(),
+            "messageId": self.uuid(),
             "user": user,
             "__v": 0,
             "_meiliIndex": False,
@@ -93,7 +93,7 @@ class Simulator:
     def answer(self, question: Document, moment: datetime) -> Document:
         """An answer to the question: complete, stopped, with tool calls, or one of the forms of a failure."""
         answer: Document = {
-            "messageId": self._uuid(),
+            "messageId": self.uuid(),
             "user": question["user"],
             "__v": 0,
             "_meiliIndex": False,
@@ -131,7 +131,7 @@ class Simulator:
         output = self.random.choice(self._texts)
         if self.random.random() < 0.1:
             output = f"Error: [MCP][{name}] tool call failed: internal error\n Please fix your mistakes."
-        call = {"id": f"call_{self._uuid()}", "name": name, "args": "{}", "type": "tool_call", "progress": 1}
+        call = {"id": f"call_{self.uuid()}", "name": name, "args": "{}", "type": "tool_call", "progress": 1}
         return {"type": "tool_call", "tool_call": call | {"output": output}}
 
     def feedback(self) -> Document:
@@ -193,7 +193,7 @@ class Simulator:
     def file(self, user: str, moment: datetime) -> Document:
         return {
             "_id": self.object_id(moment),
-            "file_id": self._uuid(),
+            "file_id": self.uuid(),
             "bytes": self.random.randint(100, 5_000_000),
             "context": "message_attachment",
             "createdAt": moment,
@@ -216,7 +216,7 @@ class Simulator:
         for _ in range(self._users_wanted):
             self.register(moment)
         for number in range(5):
-            agent = f"agent_{self._uuid().replace('-', '')[:21]}"
+            agent = f"agent_{self.uuid().replace('-', '')[:21]}"
             self.agents[agent] = MODELS[number % 3]
             self.database["agents"].insert_one(
                 {
@@ -227,7 +227,7 @@ class Simulator:
                 }
             )
         self.database["sharedlinks"].insert_many(
-            {"user": user, "conversationId": self._uuid()} for user in self.users[:3]
+            {"user": user, "conversationId": self.uuid()} for user in self.users[:3]
         )
 
     def register(self, moment: datetime) -> None:
@@ -276,7 +276,7 @@ class Simulator:
         written = 0
         step = (end - start) / max(1, messages)
         while written < messages:
-            user, conversation, parent = self.random.choice(self.users), self._uuid(), ROOT
+            user, conversation, parent = self.random.choice(self.users), self.uuid(), ROOT
             moment = start + step * written
             listed = {"messages": [self.object_id(moment) for _ in range(self._billing.randint(2, 12))]}
             document = self.conversation(user, conversation, moment) | listed
@@ -318,7 +318,7 @@ class Simulator:
         """A question and its answer, half-saved first, in a new conversation or an older one. Returns the answer."""
         now = datetime.now(UTC)
         if not self.conversations or self.random.random() < 0.4:
-            user, conversation = self.random.choice(self.users), self._uuid()
+            user, conversation = self.random.choice(self.users), self.uuid()
             self.database["conversations"].update_one(
                 {"conversationId": conversation, "user": user},
                 {"$set": self.conversation(user, conversation, now)},

@@ -141,6 +141,15 @@ class Exporter:
                 values[series] = sample.value
         return values
 
+    def folded(self) -> "Exporter":
+        """Waits until all history is folded, also that of what is counted anew."""
+        self.scrape()
+        end = time.monotonic() + 20
+        while any(ratio < 1 for ratio in self.daemon.ledger.progress().values()):
+            assert time.monotonic() < end, self.daemon.ledger.progress()
+            time.sleep(0.01)
+        return self
+
     def close(self) -> None:
         self.daemon.ledger.close()
         self.daemon.librechat.close()
@@ -233,6 +242,20 @@ class Process:
             for family in text_string_to_metric_families(body.decode())
             for sample in family.samples
         }
+
+    def run(self, code: int, *arguments: str) -> str:
+        """Runs the command with arguments until it ends with this exit code; what it says."""
+        done = subprocess.run(
+            [*self.command, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
 
     def stop(self, number: int = signal.SIGTERM) -> float:
         """Ends it; the seconds that took."""

@@ -51,7 +51,8 @@ def tokens(message: Document) -> float:
 
 
 def text(value: Any) -> str | None:
-    return value[:200] if isinstance(value, str) and value else None
+    """What is longer than 800 bytes can only be absurd."""
+    return value[:200] if isinstance(value, str) and value and len(value.encode()) <= 800 else None
 
 
 def identifier(value: Any) -> str | None:
@@ -103,7 +104,10 @@ def tool_calls(message: Document) -> Iterable[tuple[str, bool]]:
             function = function if isinstance(function, dict) else {}
             names = (call.get("name"), function.get("name"), call.get("type"))
             output = call.get("output") if isinstance(call.get("output"), str) else function.get("output")
-            yield next(filter(None, map(text, names)), "unknown"), tool_failed(output)
+            yield (
+                text(next((name for name in names if isinstance(name, str) and name), None)) or "unknown",
+                tool_failed(output),
+            )
 
 
 def tool_failed(output: Any) -> bool:
@@ -216,9 +220,17 @@ class Oracle:
                 self._add("librechat_input_tokens_per_model_total", prompt(message, self.messages), model=name)
                 self._add("librechat_output_tokens_per_model_total", tokens(message), model=name)
 
+    def _open(self) -> list[Document]:
+        """Ten minutes before the newest message that is no more than an hour old, and not ahead of the clock."""
+        counted = self._counted(self.messages)
+        newest = max((message["_id"].generation_time for message in counted), default=self.now)
+        end = min(self.now, max(newest, self.now - timedelta(hours=1)))
+        since = (end - timedelta(minutes=10)).replace(microsecond=0)
+        return [message for message in counted if message["_id"].generation_time >= since]
+
     def _recent(self) -> None:
         start = self.now - FIVE_MINUTES
-        recent = [message for message in self.messages if created_within(message, start, self.now)]
+        recent = [message for message in self._open() if created_within(message, start, self.now)]
         users = {user(message) for message in recent} - {None}
         conversations = {identifier(message.get("conversationId")) for message in recent} - {None}
         self._add("librechat_active_users", len(users))
@@ -466,16 +478,16 @@ class Oracle:
         return created_within(document, start - timedelta(milliseconds=1), self.now, field)
 
     def _windows(self, there: Mapping[str, list[Document]], windows: Mapping[str, timedelta], external: str) -> None:
-        longest = max(windows.values())
+        longest = max(timedelta(days=32), *windows.values())
         for window, length in windows.items():
 
             def recent(name: str, length: timedelta = length) -> list[Document]:
                 """What was inserted long before does not count, whatever its createdAt says."""
-                oldest = self.now - longest - timedelta(hours=2)
+                oldest = (self.now - longest).replace(minute=0, second=0, microsecond=0)
                 return [
                     one
                     for one in self._counted(there.get(name, ()))
-                    if self._is_in(one, length) and one["_id"].generation_time >= oldest.replace(microsecond=0)
+                    if self._is_in(one, length) and one["_id"].generation_time >= oldest
                 ]
 
             def class_of(name: str) -> str:
@@ -485,7 +497,8 @@ class Oracle:
 
             self._add("librechat_window_new_users", len(recent("users")), window=window)
             domains = {str(one["_id"]): domain_of(one) for one in there.get("users", ())}
-            for one in {user(message) for message in recent("messages")} - {None}:
+            active = [message for message in self._counted(self.messages) if self._is_in(message, length)]
+            for one in {user(message) for message in active} - {None}:
                 domain = domains.get(str(one), "unknown")
                 self._add("librechat_active_users_by_domain", 1, domain=domain, window=window)
             for message in recent("messages"):

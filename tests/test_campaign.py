@@ -21,7 +21,7 @@ import pymongo
 import pytest
 
 from librechat_exporter import __version__
-from librechat_exporter.ledger import TICK_SECONDS
+from librechat_exporter.ledger.ledger import TICK_SECONDS
 from tests.conftest import METRICS_PY, Document, Process, with_read_only
 from tests.oracle import Oracle, Values
 from tests.test_truth import Recorder

@@ -29,19 +29,20 @@ from pymongo.database import Database
 
 from librechat_exporter.collectors import cost, documents
 from librechat_exporter.collectors.messages_fold import SEEN, MessagesFold
-from librechat_exporter.fold import Reading
-from librechat_exporter.last_seen import SEEN_KEPT
+from librechat_exporter.faults import HistoryPendingError
+from librechat_exporter.ledger.fold import Cache, Reading
+from librechat_exporter.ledger.last_seen import SEEN_KEPT
+from librechat_exporter.ledger.state_file import Seen, State, StateInUseError
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Samples
 from librechat_exporter.settings import Settings
-from librechat_exporter.state import Seen, State, StateInUseError
 from tests import weird
 from tests.conftest import Document, Exporter, MakeExporter
 from tests.oracle import Oracle, Values
 
 NOW = weird.NOW
 MESSAGES_FOLD = MessagesFold()
-FOLDS = (MESSAGES_FOLD, cost.TransactionsFold(), *(collector.folds[0] for collector in documents.collectors()))
+FOLDS = (MESSAGES_FOLD, cost.TransactionsFold(None), *(collector.folds[0] for collector in documents.collectors()))
 FEW = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -69,6 +70,7 @@ def counters(values: Values) -> Values:
         f"{metric.name}{suffix}"
         for fold in FOLDS
         for metric in fold.metrics
+        if not metric.is_windowed
         for suffix in (("_bucket", "_count", "_sum") if metric.type == "histogram" else ("",))
     }
     return {series: value for series, value in values.items() if series[0] in happened}
@@ -87,25 +89,29 @@ def test_folds_of_disjoint_ranges_add_up(
     if messages:
         database["messages"].insert_many(messages)
     librechat = LibreChat(client, database.name, None)
-    guard = LabelGuard(1000)
+    guard = LabelGuard(1000, 10_000)
     cut = data.draw(weird.object_ids())
 
-    def fold(match: Document) -> tuple[Samples, Seen]:
-        return MESSAGES_FOLD.fold_history(Reading(librechat, match, NOW, guard))
+    def reading() -> Reading:
+        return Reading(librechat, NOW, guard, NOW - timedelta(days=3), None, Cache(100))
 
-    whole, seen = fold({"_id": {"$gte": ObjectId("0" * 24)}})
+    def fold(match: Document) -> tuple[Samples, Seen]:
+        return MESSAGES_FOLD.fold_history(reading(), match)
+
+    everything = {"_id": {"$gte": ObjectId("0" * 24)}}
+    whole, seen = fold(everything)
     below, seen_below = fold({"_id": {"$gte": ObjectId("0" * 24), "$lt": cut}})
     above, seen_above = fold({"_id": {"$gte": cut}})
-    assert {s: below.get(s, 0) + above.get(s, 0) for s in below | above} == pytest.approx(dict(whole))
+    assert {s: below.get(s, 0) + above.get(s, 0) for s in below | above} == dict(whole)
     parts = [part[SEEN] for part in (seen_below, seen_above)]
     assert {u: max(part.get(u, 0) for part in parts) for u in parts[0] | parts[1]} == seen[SEEN]
-    everything = {"_id": {"$gte": ObjectId("0" * 24)}}
-    cells, seen_open = MESSAGES_FOLD.fold_open(Reading(librechat, everything, NOW, guard), {}, 1000)
+    rows = [librechat.decode(row) for _, row in librechat.rows("messages", everything, MESSAGES_FOLD.row, 1000)]
+    found, seen_open = MESSAGES_FOLD.fold_open(reading(), rows, [None] * len(rows))
     each: dict[Any, float] = {}
-    for cell in cells.values():
-        for series, amount in cell.samples.items():
+    for one in found:
+        for series, amount in one.samples.items():
             each[series] = each.get(series, 0) + amount
-    assert each == pytest.approx(dict(whole))
+    assert each == dict(whole)
     assert seen_open == seen
 
 
@@ -127,7 +133,9 @@ class Life(RuleBasedStateMachine):
         self.now = NOW
         self.number = 100
         self.counted: dict[ObjectId, float] = {}
-        self.open_from = 0.0
+        self.sealed: set[ObjectId] = set()
+        self.newest: ObjectId | None = None
+        self.is_new = True
         self.shown: Values = {}
         self.state = self.place[2] / f"{time.monotonic_ns()}.sqlite"
         self.exporter: Exporter | None = None
@@ -147,6 +155,8 @@ class Life(RuleBasedStateMachine):
         )
         self.exporter.daemon.librechat.now = lambda: self.now  # type: ignore[method-assign]
         self.exporter.daemon.ledger.trusted = lambda now: now  # type: ignore[method-assign]
+        self.newest = max(self.counted.keys() - self.sealed, default=None)
+        self.is_new = True
 
     @rule(tokens=st.integers(0, 100), ago=st.integers(0, 500))
     def send(self, tokens: int, ago: int) -> None:
@@ -190,14 +200,35 @@ class Life(RuleBasedStateMachine):
         for series, value in self.shown.items():
             assert shown.get(series, -1) >= value, f"{series} fell"
         self.shown = shown
-        for document in self.messages().find():
-            known = self.counted.get(document["_id"])
-            # What was sealed by an earlier scrape does not change any more.
-            if known is None or document["_id"].generation_time.timestamp() >= self.open_from:
-                self.counted[document["_id"]] = max(known or 0, document["tokenCount"])
-        self.open_from = float(int((self.now - timedelta(minutes=10)).timestamp()))
+        # Whatever is later, and changes, a tick sees, or the first scrape of a process.
+        since = 0.0 if self.newest is None else min(self.now, self.newest.generation_time).timestamp() - 60
+        for document in list(self.messages().find()):
+            moment = document["_id"].generation_time.timestamp()
+            if self.is_new or (document["_id"] not in self.counted and moment >= int(since)):
+                self.see(document)
+        self.is_new = False
         assert shown[MESSAGES] == len(self.counted)
         assert shown[TOKENS] == sum(self.counted.values())
+
+    @precondition(lambda self: self.exporter is not None)
+    @rule()
+    def tick(self) -> None:
+        assert self.exporter is not None
+        self.scrape()
+        self.exporter.daemon.ledger.tick()
+        for document in self.messages().find():
+            self.see(document)
+        self.is_new = False
+        newest = max((one.generation_time for one in self.counted), default=self.now)
+        end = min(self.now, max(newest, self.now - timedelta(hours=1)))
+        since = int((end - timedelta(minutes=10)).timestamp())
+        self.sealed = {one for one in self.counted if one.generation_time.timestamp() < since}
+
+    def see(self, document: Document) -> None:
+        """What was sealed does not change any more."""
+        if document["_id"] not in self.sealed:
+            self.counted[document["_id"]] = max(self.counted.get(document["_id"], 0), document["tokenCount"])
+            self.newest = max(self.newest or document["_id"], document["_id"])
 
     @invariant()
     def nothing_is_negative(self) -> None:
@@ -212,7 +243,7 @@ def test_no_interleaving_lowers_a_counter_or_loses_what_was_shown(
     mongodb_uri: str, database: Database[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A tick at a time of its own would see what no scrape saw.
-    monkeypatch.setattr("librechat_exporter.ledger.Ledger._tick_forever", lambda _ledger: None)
+    monkeypatch.setattr("librechat_exporter.ledger.ledger.Ledger._tick_forever", lambda _ledger: None)
     monkeypatch.setattr(Life, "place", (mongodb_uri, database, tmp_path), raising=False)
     run_state_machine_as_test(
         Life,
@@ -229,8 +260,8 @@ def test_no_interleaving_lowers_a_counter_or_loses_what_was_shown(
 def test_history_in_many_chunks_equals_a_recount(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 24))
-    monkeypatch.setattr("librechat_exporter.fold.FIRST_CHUNK", 16)
+    monkeypatch.setattr("librechat_exporter.ledger.history.CHUNK_DOCUMENTS", (8, 24))
+    monkeypatch.setattr("librechat_exporter.ledger.source.FIRST_CHUNK", 16)
     # Each question's answers follow it, some of them much later: in other pieces and chunks.
     chats = []
     for number in range(0, 400, 4):
@@ -273,19 +304,54 @@ def test_late_token_counts_and_failures_are_counted_once(database: Database[Docu
     assert counters(one.scrape()) == counters(values)
 
 
-def test_a_change_is_seen_at_once_and_one_that_moves_no_date_at_the_next_tick(
+def test_what_is_being_written_is_read_by_a_scrape_and_other_changes_by_the_next_tick(
     database: Database[Document], exporter: MakeExporter
 ) -> None:
     one = exporter(NOW)
     sent = NOW - timedelta(minutes=5)
-    database["messages"].insert_many([message(sent, n, updatedAt=sent, tokenCount=None) for n in (1, 2)])
-    database["messages"].insert_one(message(NOW, 3, tokenCount=None))
+    database["messages"].insert_many(
+        [message(sent, n, updatedAt=sent, tokenCount=None, unfinished=n == 1) for n in (1, 2)]
+        + [message(NOW, 9, tokenCount=0)]
+    )
+    one.daemon.ledger.tick()
     assert one.scrape()[TOKENS] == 0
-    database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 30, "updatedAt": NOW}})
+    database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 30, "unfinished": False}})
     database["messages"].update_one({"messageId": "m2"}, {"$set": {"tokenCount": 7}})
+    database["messages"].insert_one(message(sent, 3, tokenCount=100))  # its `_id` is five minutes late
     assert one.scrape()[TOKENS] == 30
     one.daemon.ledger.tick()
-    assert one.scrape()[TOKENS] == 37
+    assert one.scrape()[TOKENS] == 137
+
+
+def test_an_answer_that_is_being_written_stays_open_for_an_hour(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    running = {"type": "tool_call", "tool_call": {"name": "long", "backgroundTask": {"backgrounded": True}}}
+    database["messages"].insert_many(
+        [
+            message(NOW, 1, tokenCount=1, unfinished=True),
+            message(NOW, 2, tokenCount=1, content=[running]),
+            message(NOW, 3, tokenCount=1),
+        ]
+    )
+    assert one.scrape()[TOKENS] == 3
+    for minutes, tokens in ((30, 10), (59, 100), (75, 1000)):
+        now = NOW + timedelta(minutes=minutes)
+        set_clock(one, now)
+        database["messages"].insert_one(message(now, minutes, tokenCount=0))  # what is open ends before the newest
+        one.daemon.ledger.tick()
+        one.daemon.ledger.tick()  # what is sealed depends on the newest one that was known before
+        database["messages"].update_many({"_id": {"$lte": object_id(NOW, 3)}}, {"$set": {"tokenCount": tokens}})
+        one.daemon.ledger.tick()
+        one.close()
+        one = exporter(now)
+    assert one.scrape()[TOKENS] == 100 + 100 + 1
+    assert database["messages"].count_documents({}) == 6
+
+
+def set_clock(one: Exporter, now: datetime) -> None:
+    one.daemon.librechat.now = lambda: now  # type: ignore[method-assign]
 
 
 def test_a_gap_is_folded_like_history_and_open_documents_are_not_counted_twice(
@@ -329,9 +395,9 @@ def test_sums_do_not_depend_on_their_order(
         shown.append(counters(one.scrape()))
     assert shown[0] == shown[1] == shown[2] == shown[-1]
     for name in ("messages", "transactions"):
-        totals = one.daemon.ledger._sources[name].state.totals
+        totals = [total for held in one.daemon.ledger._sources[name].totals.values() for total in held.values()]
         assert totals
-        assert all(float(total).is_integer() for total in totals.values())
+        assert all(float(total).is_integer() for total in totals)
     labels = (("context", "message"), ("model", "gpt-4o"), ("token_type", "output"))
     assert shown[0]["librechat_llm_cost_usd_total", labels] == 0.0004174
     assert shown[0]["librechat_answer_seconds_sum", (("model", "gpt-4o"),)] == 10
@@ -365,16 +431,24 @@ def test_counters_are_absent_until_history_is_folded(database: Database[Document
         del source.fold.fold_history
 
 
+@pytest.fixture
+def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not known is another database, at once."""
+    monkeypatch.setattr("librechat_exporter.ledger.binding.DOUBT_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_doubt")
 def test_another_database_starts_afresh(
     database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
     one = exporter(NOW)
     assert one.scrape()[MESSAGES] == 5
+    one.daemon.ledger.tick()
     database["messages"].drop()
     one.daemon.ledger.tick()
     assert one.scrape()[MESSAGES] == 5, "a collection that is gone tells nothing"
-    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(3)])
+    database["messages"].insert_many([message(NOW - timedelta(days=1), 10 + n) for n in range(3)])
     one.daemon.ledger.tick()
     assert one.scrape()[MESSAGES] == 3
     one.close()
@@ -382,6 +456,70 @@ def test_another_database_starts_afresh(
     assert [record.getMessage() for record in caplog.records if "start afresh" in record.getMessage()] == [
         "This is another database or tenant than STATE_PATH was folded from: all counters start afresh"
     ] * 2
+
+
+def test_a_database_that_is_not_known_yet_shows_no_counters(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a dump is written back, what was met may not be there yet."""
+    old = [message(NOW - timedelta(days=1), n) for n in range(5)]
+    database["messages"].insert_many(old)
+    one = exporter(NOW)
+    one.scrape()
+    one.daemon.ledger.tick()
+    database["messages"].drop()
+    database["messages"].insert_one(message(NOW - timedelta(days=2), 99))  # nobody has met this one
+    with pytest.raises(HistoryPendingError, match="cannot be told yet whether"):
+        one.daemon.ledger.tick()
+    assert MESSAGES not in one.scrape(timeout=1)
+    database["messages"].insert_many(old)
+    assert one.scrape()[MESSAGES] == 5
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("way", ["written back", "renamed", "without the newest", "other name"])
+def test_a_restored_database_goes_on(
+    client: pymongo.MongoClient[Document],
+    database: Database[Document],
+    exporter: MakeExporter,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+    running: bool,
+) -> None:
+    """The same documents in a new collection, some deleted: no counter falls, nothing counts twice."""
+    chats = [message(NOW - timedelta(hours=5, seconds=n), n) for n in range(40)]
+    chats += [message(NOW - timedelta(seconds=n), 100 + n) for n in range(10)]
+    database["messages"].insert_many(chats)
+    database["messages"].delete_many({"messageId": {"$in": ["m1", "m2"]}})
+    one = exporter(NOW)
+    assert one.scrape()[MESSAGES] == 48
+    one.daemon.ledger.tick()
+    if not running:
+        one.close()
+    kept = [chat for chat in chats if way != "without the newest" or chat["_id"].generation_time < NOW]
+    name = database.name
+    if way == "renamed":
+        database["messages"].rename("away")
+        if running:
+            one.daemon.ledger.tick()
+        database["away"].rename("messages")
+    elif way == "other name":
+        name = f"{database.name[:50]}_2"
+        client[name]["messages"].insert_many(kept)
+    else:
+        database["messages"].drop()
+        database["messages"].insert_many(kept)
+    if way == "other name" and running:
+        client.drop_database(name)
+        return  # a running exporter reads what it was started with
+    if not running:
+        one = exporter(NOW, mongodb_database=name)
+    one.daemon.ledger.tick()
+    database.client[name]["messages"].insert_one(message(NOW, 500))
+    values = one.scrape()
+    client.drop_database(name)
+    assert values[MESSAGES] == 49
+    assert "start afresh" not in caplog.text
 
 
 def test_a_database_without_messages_is_bound_when_they_come(
@@ -396,22 +534,6 @@ def test_a_database_without_messages_is_bound_when_they_come(
     one.daemon.ledger.tick()
     values = one.scrape()
     assert (values[users], values[MESSAGES]) == (1, 1)
-
-
-def test_a_changed_fold_starts_that_source_afresh(
-    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
-    database["users"].insert_one({"_id": object_id(NOW - timedelta(days=1))})
-    one = exporter(NOW)
-    one.scrape()
-    one.close()
-    database["messages"].delete_one({})
-    database["users"].delete_many({})
-    monkeypatch.setattr(type(MESSAGES_FOLD), "version", MESSAGES_FOLD.version + 1)
-    values = exporter(NOW).scrape()
-    assert values[MESSAGES] == 4
-    assert values["librechat_registered_users_total", ()] == 1
 
 
 def test_only_the_tenants_documents_count(database: Database[Document], exporter: MakeExporter) -> None:
@@ -603,14 +725,15 @@ def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Docu
     assert one.scrape()[MESSAGES] == 6
 
 
+@pytest.mark.usefixtures("no_doubt")
 def test_another_database_in_the_middle_of_history(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger._CHUNK_DOCUMENTS", (8, 8))
-    monkeypatch.setattr("librechat_exporter.fold.FIRST_CHUNK", 8)
+    monkeypatch.setattr("librechat_exporter.ledger.history.CHUNK_DOCUMENTS", (8, 8))
+    monkeypatch.setattr("librechat_exporter.ledger.source.FIRST_CHUNK", 8)
     old = NOW - timedelta(days=1)
     database["messages"].insert_many([message(old - timedelta(seconds=n), n) for n in range(400)])
-    database["spare"].insert_many([message(old - timedelta(seconds=n), n) for n in range(30)])
+    database["spare"].insert_many([message(old - timedelta(seconds=n), 1000 + n) for n in range(30)])
     one = exporter(NOW)
     assert MESSAGES not in one.scrape(timeout=0.25)
     database["spare"].rename("messages", dropTarget=True)
@@ -621,7 +744,7 @@ def test_another_database_in_the_middle_of_history(
 def test_more_open_documents_than_one_answer_of_the_server_holds(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger._READ_AT_ONCE", 7)
+    monkeypatch.setattr("librechat_exporter.ledger.ledger._READ_AT_ONCE", 7)
     one = exporter(NOW)
     database["messages"].insert_many([message(NOW - timedelta(seconds=n), n) for n in range(100)])
     assert one.scrape()[MESSAGES] == 100
@@ -631,6 +754,7 @@ def test_more_open_documents_than_one_answer_of_the_server_holds(
     assert values["librechat_messages_5m", ()] == 106
 
 
+@pytest.mark.usefixtures("no_doubt")
 def test_after_another_database_labels_begin_anew(database: Database[Document], exporter: MakeExporter) -> None:
     database["messages"].insert_many([message(NOW - timedelta(days=1), n, model=f"old-{n}") for n in range(4)])
     one = exporter(NOW, max_label_values=4)
@@ -685,6 +809,7 @@ def test_one_source_that_fails_keeps_no_other_from_being_folded(
 
     monkeypatch.setattr(fold, "fold_open", broken)
     database["users"].insert_one({"_id": ObjectId.from_datetime(NOW)})
+    database["messages"].insert_one(message(NOW, 2))
     with pytest.raises(KeyError):
         one.daemon.ledger.tick()
     assert one.daemon.ledger.values(documents.REGISTERED_USERS) == {(): 1}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from librechat_exporter.daemon import all_collectors
-from librechat_exporter.metric import OTHER, LabelGuard, Metric, Samples
+from librechat_exporter.metric import OTHER, WINDOW, LabelGuard, Metric, Samples
 from librechat_exporter.scrape import SELF_METRICS
 from librechat_exporter.settings import Settings, documented
 
@@ -31,7 +31,7 @@ def test_a_family_refuses_labels_that_do_not_fit() -> None:
 
 
 def test_samples_add_up_and_a_metric_without_labels_is_zero() -> None:
-    samples = Samples(LabelGuard(10))
+    samples = Samples(LabelGuard(10, 100))
     samples.add(MODELS, 2, "a")
     samples.add(MODELS, 3, "a")
     assert [(sample.labels, sample.value) for sample in samples.family(MODELS).samples] == [({"model": "a"}, 5)]
@@ -40,7 +40,7 @@ def test_samples_add_up_and_a_metric_without_labels_is_zero() -> None:
 
 @given(st.lists(st.text(max_size=5), max_size=40), st.integers(1, 6))
 def test_the_guard_admits_the_first_and_never_changes_its_mind(values: list[str], limit: int) -> None:
-    guard = LabelGuard(limit)
+    guard = LabelGuard(limit, 100)
     first = {value: guard.admit("model", value) for value in values}
     assert {value: guard.admit("model", value) for value in values} == first
     assert len(set(first.values()) - {OTHER}) <= limit
@@ -48,13 +48,13 @@ def test_the_guard_admits_the_first_and_never_changes_its_mind(values: list[str]
     if values:
         dropped = sum(name == OTHER and value != OTHER for value, name in first.items())
         assert guard.dropped().get(("model",), 0) == dropped
-    again = LabelGuard(limit, guard.take_unsaved())
+    again = LabelGuard(limit, 100, guard.take_unsaved())
     assert {value: again.admit("model", value) for value in values} == first
     assert guard.take_unsaved() == []
 
 
 def test_the_guard_keeps_its_limit_among_threads() -> None:
-    guard = LabelGuard(50)
+    guard = LabelGuard(50, 1000)
 
     def work(offset: int) -> None:
         for number in range(200):
@@ -67,3 +67,26 @@ def test_the_guard_keeps_its_limit_among_threads() -> None:
         thread.join()
     assert len(guard.take_unsaved()) == 50
     assert guard.dropped() == {("model",): 150}
+
+
+def test_a_metric_has_so_many_series_and_the_rest_is_other() -> None:
+    metric = Metric("calls", "Calls", "counter", "happened", ("model", "kind", "tool"), chosen=("kind",))
+    guard = LabelGuard(10, 3)
+    named = [guard.series(metric, (f"m{n}", "x", "t"))[1] for n in range(5)]
+    assert named == [("m0", "x", "t"), ("m1", "x", "t"), ("m2", "x", "t"), *[("other", "x", "other")] * 2]
+    assert guard.series(metric, ("m1", "x", "t")) == ("calls", ("m1", "x", "t"))
+    assert guard.dropped_series() == {("calls",): 2}
+    assert guard.dropped() == {("model",): 0, ("tool",): 0}
+    again = LabelGuard(10, 3, guard.take_unsaved())
+    for labels in named[:3]:
+        again.restore(metric, labels)
+    assert again.series(metric, ("m3", "x", "t"))[1] == ("other", "x", "other")
+
+
+def test_buckets_and_hours_are_no_series_of_their_own() -> None:
+    guard = LabelGuard(10, 1)
+    histogram = Metric("seconds", "Seconds", "histogram", "happened", ("model",), buckets=(1, 2))
+    hourly = Metric("hourly", "Hours", "gauge", "recent", ("model", WINDOW))
+    for metric in (histogram, hourly):
+        assert [guard.series(metric, ("a", str(n)))[1] for n in range(3)] == [("a", str(n)) for n in range(3)]
+        assert guard.series(metric, ("b", "1"))[1] == (OTHER, "1")

@@ -39,7 +39,8 @@ OPERATORS = {
         "$size",
     ),
     *("$sum", "$push", "$first", "$addToSet"),
-    *("$$part",),  # the variable of $map and $filter
+    *("$slice", "$indexOfArray"),
+    *("$$part", "$$status"),  # variables of $map and $filter
     *("$toLower", "$indexOfBytes", "$arrayElemAt", "$split"),
 }
 

@@ -1,7 +1,7 @@
 """Answers per agent. Two agents of one name count together."""
 
 from librechat_exporter.metric import Metric, Samples
-from librechat_exporter.rows import Messages
+from librechat_exporter.rows import MessageKind
 
 ANSWERS = Metric(
     "librechat_agent_answers_total",
@@ -14,7 +14,7 @@ ANSWERS = Metric(
 COUNTED = (ANSWERS,)
 
 
-def add(samples: Samples, group: Messages, agent: str | None, count: int) -> None:
-    """Counts so many messages of a group, whose answers are of this agent, if of any."""
-    if agent is not None and not group.by_user:
+def add(samples: Samples, kind: MessageKind, agent: str | None, count: int) -> None:
+    """Counts so many messages of a kind, whose answers are of this agent, if of any."""
+    if agent is not None and not kind.by_user:
         samples.add(ANSWERS, count, agent)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from librechat_exporter.fold import Fold
 from librechat_exporter.ledger import Ledger
+from librechat_exporter.ledger.fold import Fold
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import Family, Metric, Samples
 from librechat_exporter.settings import Settings
@@ -33,10 +33,6 @@ class Scrape:
 
     def samples(self) -> Samples:
         return Samples(self.ledger.guard)
-
-    def wants(self, *metrics: Metric) -> bool:
-        """Whether any of them is enabled: if not, their query is not run."""
-        return not self.enabled.isdisjoint(metrics)
 
 
 class Collector(ABC):
@@ -73,4 +69,5 @@ class LedgerCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(self.folds[0])
         for metric in self._counted:
-            yield scrape.ledger.family(metric)
+            if scrape.ledger.is_folded(metric):
+                yield scrape.ledger.family(metric)

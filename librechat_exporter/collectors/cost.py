@@ -1,15 +1,18 @@
 """Tokens and cost as LibreChat bills them: of the model that really ran, cached tokens apart, by what they were for."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 
-from bson import ObjectId
-
+from librechat_exporter.collectors import windows
 from librechat_exporter.collectors.base import LedgerCollector
-from librechat_exporter.fields import CREDIT_PARTS
-from librechat_exporter.fold import Fold, Reading
+from librechat_exporter.fields import BILLED, CREDIT_PARTS, Document
+from librechat_exporter.ledger.cell import Cell
+from librechat_exporter.ledger.fold import Fold, Found, Kind, Reading
+from librechat_exporter.ledger.state_file import Seen
+from librechat_exporter.librechat import TRANSACTION_ROW
 from librechat_exporter.metric import Metric, Samples
 from librechat_exporter.rows import USD_PARTS, Billed
-from librechat_exporter.state import Cell, Seen
+from librechat_exporter.settings import Settings
 
 _LABELS = ("model", "token_type", "context")
 
@@ -51,25 +54,36 @@ SKIPPED_TRANSACTIONS = Metric(
 
 class TransactionsFold(Fold):
     name = collection = "transactions"
-    version = 2
-    metrics = (TOKENS, COST, CREDITS, SKIPPED_TRANSACTIONS)
+    row = TRANSACTION_ROW
+    metrics = (TOKENS, COST, CREDITS, SKIPPED_TRANSACTIONS, *windows.OF_TRANSACTIONS)
+
+    def __init__(self, external: re.Pattern[str] | None) -> None:
+        """external: EXTERNAL_MODEL_REGEX. Users are seen by the class of the models that they use."""
+        self._external = external
+        shape = f"classes by {external.pattern if external is not None else None!r}"
+        self.kinds = tuple(Kind(name, shape) for name in windows.OF_CLASS.values())
 
     def fold_open(
-        self, reading: Reading, cells: Mapping[ObjectId, Cell], limit: int
-    ) -> tuple[dict[ObjectId, Cell], Seen]:
-        found: dict[ObjectId, Cell] = {}
-        for billed in reading.librechat.billed(reading.match, first=limit):
-            if billed.id is not None:
-                samples = Samples(reading.guard)
-                _add(samples, billed)
-                found[billed.id] = Cell(samples)
-        return found, {}
+        self, reading: Reading, rows: Sequence[Document], cells: Sequence[Cell | None]
+    ) -> tuple[list[Found], Seen]:
+        found, billed = [], []
+        for row in rows:
+            created = abs(row["created"]) / 1000
+            hour = reading.hour(created)
+            key = {name: row[f"key_{name}"] for name in BILLED}
+            one = Billed.of(key, row | {"users": (row["user"],)}, int(hour) if hour is not None else None)
+            samples = reading.samples()
+            _add(samples, one)
+            found.append(Found(samples, final=created <= reading.now.timestamp()))
+            billed.append(one)
+        return found, windows.seen_by_class(billed, self._external)
 
-    def fold_history(self, reading: Reading) -> tuple[Samples, Seen]:
-        samples = Samples(reading.guard)
-        for billed in reading.librechat.billed(reading.match):
-            _add(samples, billed)
-        return samples, {}
+    def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
+        samples = reading.samples()
+        billed = reading.librechat.billed(match, reading.span)
+        for one in billed:
+            _add(samples, one)
+        return samples, windows.seen_by_class(billed, self._external)
 
 
 def _add(samples: Samples, billed: Billed) -> None:
@@ -81,9 +95,13 @@ def _add(samples: Samples, billed: Billed) -> None:
         samples.add(TOKENS, billed.tokens, billed.model, token_type, billed.context)
         samples.add(COST, billed.charged, billed.model, token_type, billed.context)
         if billed.cache is not None:
-            for token_type, tokens in zip(("cache_read", "cache_write"), billed.cache, strict=True):
-                samples.add(TOKENS, tokens, billed.model, token_type, billed.context)
+            for kind, tokens in zip(("cache_read", "cache_write"), billed.cache, strict=True):
+                samples.add(TOKENS, tokens, billed.model, kind, billed.context)
+        if billed.hour is not None:
+            windows.add_billed(samples, billed, token_type, str(billed.hour))
 
 
-def collector() -> LedgerCollector:
-    return LedgerCollector("cost", TransactionsFold())
+def collector(settings: Settings) -> LedgerCollector:
+    return LedgerCollector(
+        "cost", TransactionsFold(settings.external_models), (TOKENS, COST, CREDITS, SKIPPED_TRANSACTIONS)
+    )

@@ -1,7 +1,7 @@
 """Messages, failures and tokens, over all time and per model."""
 
 from librechat_exporter.metric import Metric, Samples
-from librechat_exporter.rows import Messages
+from librechat_exporter.rows import MessageKind
 
 MESSAGES = Metric(
     "librechat_messages_total", "Messages sent, by users and by models", "counter", "happened", groups=("basic",)
@@ -53,13 +53,15 @@ COUNTED = (
 )
 
 
-def add(samples: Samples, group: Messages, model: str, count: int, tokens: float, prompt: float, skipped: int) -> None:
-    """Counts so many messages of a group: the sums of their own tokens, of their questions', and of unusable counts."""
-    failed = count if group.failed else 0
+def add(
+    samples: Samples, kind: MessageKind, model: str, count: int, tokens: float, prompt: float, skipped: int
+) -> None:
+    """Counts so many messages of a kind: the sums of their own tokens, of their questions', and of unusable counts."""
+    failed = count if kind.failed else 0
     samples.add(MESSAGES, count)
     samples.add(ERRORS, failed)
     samples.add(SKIPPED_TOKEN_COUNTS, skipped)
-    if group.by_user:
+    if kind.by_user:
         samples.add(INPUT_TOKENS, tokens)
         if failed:
             samples.add(ERRORS_PER_MODEL, failed, model)

@@ -1,14 +1,13 @@
 """Scheduled runs, and the API keys of agents that were used: of the windows, as the documents say it now."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from librechat_exporter.collectors.state import StateCollector, Values
 from librechat_exporter.fields import STATUS, created_between, used_between
+from librechat_exporter.ledger.windowed import Windows
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import WINDOW, LabelValues, Metric
 from librechat_exporter.settings import Settings
-from librechat_exporter.windows import HOUR, hour_of
 
 RUNS = Metric(
     "librechat_window_schedule_runs",
@@ -28,12 +27,12 @@ KEYS_USED = Metric(
 )
 
 
-def read(librechat: LibreChat, windows: Mapping[str, timedelta]) -> Values:
+def read(librechat: LibreChat, windows: Windows) -> Values:
     there = librechat.collections()
     now = librechat.now()
     found: dict[Metric, dict[LabelValues, float]] = {}
-    for window, length in windows.items():
-        since = datetime.fromtimestamp(hour_of(now - length) * HOUR.total_seconds(), UTC)
+    for window in windows.names:
+        since = windows.beginning(window, now)
         until = now + timedelta(milliseconds=1)
         if "scheduleruns" in there:
             runs = librechat.count_by("scheduleruns", STATUS, match=created_between(since, until))
@@ -45,4 +44,5 @@ def read(librechat: LibreChat, windows: Mapping[str, timedelta]) -> Values:
 
 
 def collector(settings: Settings) -> StateCollector:
-    return StateCollector("schedules", (RUNS, KEYS_USED), lambda librechat: read(librechat, settings.windows))
+    windows = Windows(settings.windows, settings.metrics_timezone)
+    return StateCollector("schedules", (RUNS, KEYS_USED), lambda librechat: read(librechat, windows))

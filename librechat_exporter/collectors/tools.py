@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from librechat_exporter.collectors.base import LedgerCollector, Scrape
-from librechat_exporter.fold import Fold
+from librechat_exporter.ledger.fold import Fold
 from librechat_exporter.metric import Family, LabelValues, Metric, Samples
 from librechat_exporter.rows import ToolCall
 
@@ -70,6 +70,8 @@ class ToolsCollector(LedgerCollector):
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         yield from super().collect(scrape)
+        if not scrape.ledger.is_folded(ERRORS_PER_TOOL, PER_TOOL):
+            return
         errors = scrape.ledger.values(ERRORS_PER_TOOL)
         rates: dict[LabelValues, float] = {
             labels: 100 * (calls - errors.get(labels, 0)) / calls

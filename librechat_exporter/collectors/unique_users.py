@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.collectors.messages_fold import SEEN as MESSAGES_SEEN
-from librechat_exporter.fold import Fold
+from librechat_exporter.collectors.windows import SEEN
+from librechat_exporter.ledger.fold import Fold
 from librechat_exporter.metric import Family, Metric
 
 
@@ -34,5 +34,7 @@ class UniqueUsersCollector(Collector):
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(self.folds[0])
+        if not scrape.ledger.has_seen_all(SEEN):
+            return
         for metric, beginning in beginnings(scrape.now.astimezone(scrape.settings.metrics_timezone)).items():
-            yield metric.family({(): scrape.ledger.count_seen(MESSAGES_SEEN, beginning)})
+            yield metric.family({(): scrape.ledger.count_seen(SEEN, beginning)})

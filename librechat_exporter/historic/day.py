@@ -113,13 +113,12 @@ class _Counts:
         self._calls: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
     def add(self, groups: list[Messages]) -> None:
-        answered = {link for group in groups if not group.by_user for link in group.links if link is not None}
-        questions = self._librechat.questions(groups, answered)
-        self._labels |= self._librechat.model_labels({group.model for group in groups} - self._labels.keys())
+        questions = self._librechat.questions_of(groups)
+        self._labels |= self._librechat.model_labels({group.kind.model for group in groups} - self._labels.keys())
         for group in groups:
-            model = self._labels[group.model]
+            model = self._labels[group.kind.model]
             self._count(group, model)
-            if group.by_user:
+            if group.kind.by_user:
                 for user in set(group.users):
                     _ = self.users[user]
                 continue
@@ -136,10 +135,10 @@ class _Counts:
     def _count(self, group: Messages, model: str) -> None:
         count = len(group.users)
         self.messages += count
-        self.skipped += sum(group.skipped)
-        if group.failed:
+        self.skipped += group.skipped
+        if group.kind.failed:
             self._errors[model] += count
-        if not group.by_user:
+        if not group.kind.by_user:
             self._answers[model] += count
         if group.rating is not None:
             self._ratings[model, group.tag or ""][0 if group.rating == "thumbsUp" else 1] += count

@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime, timedelta
 
 from librechat_exporter.faults import describe
-from librechat_exporter.state import Seen, State
+from librechat_exporter.ledger.state_file import Seen, State
 from librechat_exporter.user_ids import keyed_hash, raw
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,11 @@ class LastSeen:
                 self._snapshots.pop(kind, None)
         merge(self._users, newer)
         merge(self.unsaved, newer)
+
+    def forget_kind(self, kind: str) -> None:
+        """As if nobody had been seen with it; the state file has forgotten it."""
+        for held in (self._users, self.unsaved, self._sorted, self._snapshots):
+            held.pop(kind, None)
 
     def forget_old(self, now: datetime) -> None:
         before = (now - self._kept).timestamp()

@@ -1,6 +1,7 @@
 """The ledger's memory on disk: one SQLite file in WAL mode, synced on every commit, owned by one process."""
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -12,10 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bson import ObjectId
-
+from librechat_exporter.ledger.cell import Cell
+from librechat_exporter.ledger.upgrade import upgrade
 from librechat_exporter.metric import Series
-from librechat_exporter.rows import Model, model_of
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +24,13 @@ Seen = dict[str, dict[str, float]]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS binding (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY, version INTEGER, folded TEXT, open_from TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS series (
-    source TEXT, metric TEXT, labels TEXT, value NUMERIC, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY, open_from TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS metric (
+    source TEXT, name TEXT, shape TEXT, changes INTEGER, missing TEXT, PRIMARY KEY (source, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS total (
+    source TEXT, metric TEXT, labels TEXT, value, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen (user TEXT PRIMARY KEY, time REAL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS last_seen (kind TEXT, user TEXT, time REAL, PRIMARY KEY (kind, user)) WITHOUT ROWID;
-INSERT INTO last_seen SELECT 'messages', user, time FROM seen WHERE true
-    ON CONFLICT (kind, user) DO UPDATE SET time = max(time, excluded.time);
-DROP TABLE seen;
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
 """
@@ -42,61 +40,51 @@ _MEMORY = "/dev/shm"  # noqa: S108
 _UNREAD = ("unread",)
 # The file and its log, and what is written when the one is taken into the other.
 _COPY_TIMES = 2
-_TABLES = ("binding", "source", "series", "open", "last_seen", "kept", "label")
+_TABLES = ("binding", "source", "metric", "total", "open", "last_seen", "kept", "label")
+IN_MEMORY = ":memory:"
+# SQLite's integers end here; a total that is larger is kept as a text.
+_MOST = 2**63 - 1
 
 
-class StateInUseError(Exception):
+class StateError(Exception):
+    """The state file cannot be used. Its text names it and says what would be right."""
+
+
+class StateInUseError(StateError):
     """Another process holds the state file."""
 
 
+# Documents from one `_id` on and before another.
+Range = tuple[bytes, bytes]
+
+
 @dataclass
-class Cell:
-    """What one open document has been counted as: per series the most it ever was, and what must not be decided twice.
+class Counted:
+    """How far a metric, or a kind of users seen, is counted. missing: what of history is still to be folded."""
 
-    model: the document's model and the label that it was first counted under; agent: the same of its agent's name.
-    prompt: the tokens of the question that it answers.
-    """
-
-    samples: dict[Series, float] = field(default_factory=dict)
-    model: tuple[Model, str] | None = None
-    prompt: float | None = None
-    agent: str | None = None
-
-    def dump(self) -> str:
-        samples = [[metric, labels, amount] for (metric, labels), amount in self.samples.items()]
-        return json.dumps([samples, self.model, self.prompt, self.agent])
-
-    @classmethod
-    def load(cls, text: str) -> "Cell":
-        samples, model, prompt, agent = (*json.loads(text), None)[:4]  # older ones have no agent
-        return cls(
-            {(metric, tuple(labels)): amount for metric, labels, amount in samples},
-            (model_of(model[0]), model[1]) if model else None,
-            prompt,
-            agent,
-        )
+    shape: str
+    changes: int
+    missing: list[Range] = field(default_factory=list)
 
 
 @dataclass
 class SourceState:
-    """How far a source is folded.
+    """A source as it is on disk, or what of it has changed.
 
-    Documents below `folded` are in the totals for good. From `open_from` on they have cells. What lies between is
-    history, still to be folded.
+    Documents from open_from on are open. totals: by series, those of windows among them. counted: by name.
     """
 
-    version: int
-    folded: ObjectId
-    open_from: ObjectId
+    open_from: bytes
+    counted: dict[str, Counted] = field(default_factory=dict)
     totals: dict[Series, float] = field(default_factory=dict)
-    cells: dict[ObjectId, Cell] = field(default_factory=dict)
+    cells: dict[bytes, Cell] = field(default_factory=dict)
 
 
 class State:
     """The state file, or memory alone if the path cannot be written.
 
-    Raises StateInUseError when another process has the file. sqlite3.Error from a writing method means that nothing of
-    it was written. Not safe for concurrent use: the ledger serializes.
+    Raises StateError if the file is another program's, StateInUseError when another process has it. sqlite3.Error from
+    a writing method means that nothing of it was written. Not safe for concurrent use: the ledger serializes.
     """
 
     def __init__(self, path: str) -> None:
@@ -104,25 +92,31 @@ class State:
         self.on_disk = True
         # The file that the memory began with, if the state is in memory.
         self._held: tuple[object, ...] | None = None
+        if path == IN_MEMORY:
+            log.warning("STATE_PATH is %s: the state ends with the process", IN_MEMORY)
+            self.on_disk, self._held = False, _UNREAD
+            self._connection = self._open(IN_MEMORY)
+            return
         try:
             self._connection = self._open_file()
         except (sqlite3.OperationalError, OSError) as error:
-            if "locked" in str(error):
+            if _is_in_use(error) and _can_lock(self._path.parent):
                 raise StateInUseError(
                     f"STATE_PATH {self._path} is in use by another exporter; give each its own state file"
                 ) from None
+            why = "files on this share cannot be locked" if _is_in_use(error) else str(error)
             log.warning(
                 "STATE_PATH %s cannot be written (%s): the state is in memory only, and at the next restart counters "
                 "fall if chats were deleted",
                 self._path,
-                error,
+                why,
             )
             self.on_disk = False
             self._connection = self._open_in_memory()
 
     def _open_in_memory(self) -> sqlite3.Connection:
         """With what the file holds, where it can be read: a disk that has become read-only makes no counter fall."""
-        memory = self._open(":memory:")
+        memory = self._open(IN_MEMORY)
         self._held = self._file()
         if self._held is None:
             return memory
@@ -136,6 +130,8 @@ class State:
                     shutil.copyfile(file, copy.with_name(file.name))
                 with contextlib.closing(self._open(str(copy))) as readable:
                     readable.backup(memory)
+        except StateError:
+            raise
         except (OSError, sqlite3.Error) as error:
             log.error("STATE_PATH %s cannot be read either (%s): starting afresh", self._path, error)  # noqa: TRY400
             self._held = _UNREAD
@@ -178,7 +174,7 @@ class State:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch(mode=0o600)
         try:
-            return self._open(str(self._path))
+            connection = self._open(str(self._path))
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
@@ -186,7 +182,11 @@ class State:
             self._path.rename(aside)
             _log_of(self._path).unlink(missing_ok=True)
             log.error("STATE_PATH %s is damaged (%s): kept as %s, starting afresh", self._path, error, aside)  # noqa: TRY400
-            return self._open(str(self._path))
+            connection = self._open(str(self._path))
+        for file in (self._path, _log_of(self._path)):
+            if file.exists() and file.stat().st_mode & 0o077:
+                file.chmod(0o600)  # it holds user ids
+        return connection
 
     @staticmethod
     def _open(path: str) -> sqlite3.Connection:
@@ -194,10 +194,16 @@ class State:
         try:
             # Exclusive: from its first write on, one process owns the file until it ends, however it ends.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            _check_owner(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
             # Synced to the disk on each commit: not even a power cut makes a counter fall.
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} COMMIT;")
+            connection.execute("BEGIN EXCLUSIVE")
+            _check_owner(connection, path)
+            upgrade(connection)
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                connection.execute(statement)
+            connection.execute("COMMIT")
             [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
@@ -220,50 +226,63 @@ class State:
         return seen
 
     def source(self, name: str) -> SourceState | None:
-        rows = self._connection.execute("SELECT version, folded, open_from FROM source WHERE name = ?", (name,))
-        row = rows.fetchone()
+        row = self._connection.execute("SELECT open_from FROM source WHERE name = ?", (name,)).fetchone()
         if row is None:
             return None
-        source = SourceState(row[0], ObjectId(row[1]), ObjectId(row[2]))
-        for metric, labels, value in self._connection.execute(
-            "SELECT metric, labels, value FROM series WHERE source = ?", (name,)
+        source = SourceState(bytes.fromhex(row[0]))
+        for metric, shape, changes, missing in self._connection.execute(
+            "SELECT name, shape, changes, missing FROM metric WHERE source = ?", (name,)
         ):
-            source.totals[metric, tuple(json.loads(labels))] = value
+            ranges = [(bytes.fromhex(start), bytes.fromhex(end)) for start, end in json.loads(missing)]
+            source.counted[metric] = Counted(shape, changes, ranges)
+        for metric, labels, value in self._connection.execute(
+            "SELECT metric, labels, value FROM total WHERE source = ?", (name,)
+        ):
+            source.totals[metric, tuple(json.loads(labels))] = int(value) if isinstance(value, str) else value
         for document, cell in self._connection.execute("SELECT id, cell FROM open WHERE source = ?", (name,)):
-            source.cells[ObjectId(document)] = Cell.load(cell)
+            source.cells[bytes.fromhex(document)] = Cell.load(cell)
         return source
 
     def save(
         self,
         name: str,
-        changed: SourceState,
-        dropped: Iterable[ObjectId],
+        changed: SourceState | None,
+        dropped: Iterable[bytes],
         expired: Iterable[Series],
         seen: Seen,
         labels: Iterable[tuple[str, str]],
     ) -> None:
-        """Writes the changed series and cells of a source, and what came with them, in one transaction.
+        """Writes what of a source has changed, if anything, and what came with it, in one transaction.
 
         dropped: documents whose cells are no longer needed; expired: series that are not.
         """
+        changed = changed or SourceState(b"")
         with self._connection as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?)",
-                (name, changed.version, str(changed.folded), str(changed.open_from)),
+            if changed.open_from:
+                connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (name, changed.open_from.hex()))
+            connection.executemany(
+                "INSERT OR REPLACE INTO metric VALUES (?, ?, ?, ?, ?)",
+                [
+                    (name, metric, one.shape, one.changes, json.dumps([[a.hex(), b.hex()] for a, b in one.missing]))
+                    for metric, one in changed.counted.items()
+                ],
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?)",
-                [(name, metric, json.dumps(values), amount) for (metric, values), amount in changed.totals.items()],
+                "INSERT OR REPLACE INTO total VALUES (?, ?, ?, ?)",
+                [
+                    (name, metric, json.dumps(values), amount if abs(amount) <= _MOST else str(int(amount)))
+                    for (metric, values), amount in changed.totals.items()
+                ],
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO open VALUES (?, ?, ?)",
-                [(name, str(document), cell.dump()) for document, cell in changed.cells.items()],
+                [(name, document.hex(), cell.dump()) for document, cell in changed.cells.items()],
             )
             connection.executemany(
-                "DELETE FROM open WHERE source = ? AND id = ?", [(name, str(document)) for document in dropped]
+                "DELETE FROM open WHERE source = ? AND id = ?", [(name, document.hex()) for document in dropped]
             )
             connection.executemany(
-                "DELETE FROM series WHERE source = ? AND metric = ? AND labels = ?",
+                "DELETE FROM total WHERE source = ? AND metric = ? AND labels = ?",
                 [(name, metric, json.dumps(values)) for metric, values in expired],
             )
             connection.executemany(
@@ -271,6 +290,12 @@ class State:
                 _rows(seen),
             )
             connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
+
+    def forget_metric(self, source: str, name: str) -> None:
+        """Forgets the totals of a metric, or the users seen of a kind."""
+        with self._connection as connection:
+            connection.execute("DELETE FROM total WHERE source = ? AND metric = ?", (source, name))
+            connection.execute("DELETE FROM last_seen WHERE kind = ?", (name,))
 
     def bind(self, binding: dict[str, str | None]) -> None:
         with self._connection as connection:
@@ -294,13 +319,9 @@ class State:
         with self._connection as connection:
             connection.execute("DELETE FROM last_seen WHERE time < ?", (before,))
 
-    def forget_source(self, name: str, kinds: Iterable[str]) -> None:
-        """Forgets a source, and the users seen that are of its kinds."""
+    def forget_label(self, label: str, value: str) -> None:
         with self._connection as connection:
-            connection.executemany("DELETE FROM last_seen WHERE kind = ?", [(kind,) for kind in kinds])
-            connection.execute("DELETE FROM source WHERE name = ?", (name,))
-            connection.execute("DELETE FROM series WHERE source = ?", (name,))
-            connection.execute("DELETE FROM open WHERE source = ?", (name,))
+            connection.execute("DELETE FROM label WHERE name = ? AND value = ?", (label, value))
 
     def forget_all(self) -> None:
         with self._connection as connection:
@@ -314,6 +335,30 @@ class State:
 def _log_of(path: Path) -> Path:
     """SQLite's write-ahead log."""
     return path.with_name(f"{path.name}-wal")
+
+
+def _is_in_use(error: Exception) -> bool:
+    """Whether the file is locked, or cannot be: SQLite does not tell these apart."""
+    codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR_LOCK)
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in codes or (code is not None and code & 0xFF in codes[:2])
+
+
+def _can_lock(folder: Path) -> bool:
+    """Whether files in this folder can be locked at all: on some network shares they cannot."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _check_owner(connection: sqlite3.Connection, path: str) -> None:
+    """Raises StateError if the file is another program's."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not {"binding", "source", "open"} <= tables:
+        raise StateError(f"STATE_PATH {path} is a database of another program; name a file of the exporter's own")
 
 
 def _scratch(needed: int) -> str:

@@ -1,0 +1,107 @@
+"""Which database the state belongs to: it is recognised by its documents.
+
+A collection's UUID changes when it is restored from a dump. As long as it is the same, nothing is asked; else documents
+that were met before are looked up. If one of them is there, it is the same database, and the totals go on.
+"""
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from enum import Enum
+from typing import Any
+
+from librechat_exporter.ledger.source import Source
+from librechat_exporter.ledger.state_file import State
+from librechat_exporter.librechat import LibreChat, allowed
+
+log = logging.getLogger(__name__)
+
+# While a dump is written back, what was met before may not be there yet.
+DOUBT_SECONDS = 30.0
+# Of each collection, so many documents at even distances of time are remembered, and so many open ones are looked up.
+_REMEMBERED = 32
+_OPEN_LOOKED_UP = 64
+_KEPT = "documents met"
+# A user's `_id` is personal, and is held in no other way than STATE_USER_IDS says.
+_PERSONAL = "users"
+
+
+class Verdict(Enum):
+    """What can be said of the database: that it is the state's, that it is another one, or nothing yet."""
+
+    SAME = 1
+    OTHER = 2
+    DOUBTFUL = 3
+
+
+class Binding:
+    """Of several threads, only one at a time may call it."""
+
+    def __init__(
+        self, librechat: LibreChat, state: State, sources: Collection[Source], lock: AbstractContextManager[Any]
+    ) -> None:
+        """lock: of the state and the sources. It is not held while MongoDB is asked."""
+        self._librechat = librechat
+        self._state = state
+        self._sources = sources
+        self._lock = lock
+        self._found: dict[str, str | None] = {}
+        self._doubted_since: float | None = None
+
+    def verdict(self) -> Verdict:
+        """What is the same is bound by what it is called now. Raises PyMongoError, sqlite3.Error."""
+        librechat = self._librechat
+        identity = librechat.identity()
+        found = self._found = {"messages": identity, "database": librechat.name, "tenant": librechat.tenant}
+        with self._lock:
+            bound = self._state.binding()
+        if bound == found:
+            self._doubted_since = None
+            return Verdict.SAME
+        if bound and bound.get("tenant") != found["tenant"]:
+            return Verdict.OTHER
+        has_name = bound.get("database") == found["database"]
+        if bound and has_name and identity is None:  # a collection that is not there tells nothing
+            return Verdict.SAME
+        was_without = has_name and bound.get("messages") is None
+        if not bound or was_without or self._knows_a_document():
+            if bound and not was_without:
+                log.info("The database has been restored or renamed: its documents are known, so the counters go on")
+            self.bind()
+            return Verdict.SAME
+        return self._doubt()
+
+    def _doubt(self) -> Verdict:
+        if self._librechat.newest_id("messages") is None:
+            return Verdict.DOUBTFUL
+        now = time.monotonic()
+        if self._doubted_since is None:
+            self._doubted_since = now
+        return Verdict.OTHER if now - self._doubted_since >= DOUBT_SECONDS else Verdict.DOUBTFUL
+
+    def bind(self) -> None:
+        """Binds the state to the database that was found last. Raises sqlite3.Error."""
+        with self._lock:
+            self._state.bind(self._found)
+        self._doubted_since = None
+
+    def _knows_a_document(self) -> bool:
+        with self._lock:
+            remembered = json.loads(self._state.kept(_KEPT) or "{}")
+            met = {name: {bytes.fromhex(one) for one in ids} for name, ids in remembered.items()}
+            for source in self._sources:
+                step = max(1, len(source.order) // _OPEN_LOOKED_UP)
+                met.setdefault(source.fold.collection, set()).update(source.order[::step])
+        found = self._librechat.found
+        return any(ids and allowed(functools.partial(found, collection, ids)) for collection, ids in met.items())
+
+    def remember(self) -> None:
+        """Keeps which documents there are now. Raises PyMongoError, sqlite3.Error."""
+        collections = {source.fold.collection for source in self._sources} - {_PERSONAL}
+        spread = self._librechat.spread_ids
+        met = {name: allowed(functools.partial(spread, name, _REMEMBERED)) for name in sorted(collections)}
+        with self._lock:
+            self._state.keep(_KEPT, json.dumps({name: [one.hex() for one in ids or ()] for name, ids in met.items()}))

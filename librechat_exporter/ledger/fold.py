@@ -1,0 +1,119 @@
+"""How the documents of one collection are counted."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+from librechat_exporter.fields import Document
+from librechat_exporter.ledger.cell import Cell, Pins
+from librechat_exporter.ledger.recent import Moment
+from librechat_exporter.ledger.state_file import Seen
+from librechat_exporter.ledger.windowed import HOUR, hour_of
+from librechat_exporter.librechat import LibreChat, Span
+from librechat_exporter.metric import LabelGuard, Metric, Samples
+from librechat_exporter.rows import Link, Question
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class Cache(dict[_K, _V]):
+    """Forgets the older half of what was put in when there is more than `most`."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def put(self, key: _K, value: _V) -> None:
+        self[key] = value
+        if len(self) > self._most:
+            for old in list(self)[: self._most // 2]:
+                del self[old]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What users are seen with. shape: what it depends on; users seen with another shape are forgotten."""
+
+    name: str
+    shape: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a fold reads with, as of the server's time `now`.
+
+    kept: hours of windows are counted from then on; None if what is read is older. only: names of the metrics and kinds
+    that are counted; None stands for all. questions: users' messages that were met lately.
+    """
+
+    librechat: LibreChat
+    now: datetime
+    guard: LabelGuard
+    kept: datetime | None
+    only: Collection[str] | None = None
+    questions: Cache[Link, Question] = field(default_factory=lambda: Cache(0))
+
+    def samples(self) -> Samples:
+        return Samples(self.guard, self.only)
+
+    def wants(self, *names: str) -> bool:
+        return self.only is None or any(name in self.only for name in names)
+
+    def hour(self, created: float) -> str | None:
+        """The hour of a Unix time, as the last label of what is counted in windows; None if it is in no window."""
+        if self.kept is None or not self.kept.timestamp() <= created <= self.now.timestamp():
+            return None
+        return str(int(created // HOUR.total_seconds()))
+
+    @property
+    def span(self) -> Span | None:
+        """From after the first moment on that is in any window, until now."""
+        return (self.kept - timedelta(milliseconds=1), self.now) if self.kept is not None else None
+
+
+def kept_from(now: datetime, kept: timedelta) -> datetime:
+    """The beginning of the first hour that is kept."""
+    return datetime.fromtimestamp(hour_of(now - kept) * HOUR.total_seconds(), UTC)
+
+
+class Found(NamedTuple):
+    """What one open document counts as now.
+
+    final: whether it would count the same at any later time, unless it is changed. unsettled: whether it is still being
+    written.
+    """
+
+    samples: Samples
+    pins: Pins | None = None
+    final: bool = True
+    unsettled: bool = False
+    moment: Moment | None = None
+
+
+class Fold(ABC):
+    """How the documents of one collection are counted.
+
+    name: of its source. metrics: all that it counts, the ones in windows among them, which are counted by the hour.
+    kinds: of the users seen that it finds. row: expressions that make a document's row, each of bounded size. mirrored:
+    by the names of metrics those of the last five minutes that are told from the same samples.
+    """
+
+    name: str
+    collection: str
+    metrics: tuple[Metric, ...]
+    kinds: tuple[Kind, ...] = ()
+    row: Document
+    mirrored: dict[str, Metric] = {}  # noqa: RUF012
+
+    @abstractmethod
+    def fold_open(
+        self, reading: Reading, rows: Sequence[Document], cells: Sequence[Cell | None]
+    ) -> tuple[list[Found], Seen]:
+        """Each document by itself, in the order of the rows. cells: what they were counted as before."""
+
+    @abstractmethod
+    def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
+        """All matching documents together; the sum of what fold_open gives for each."""

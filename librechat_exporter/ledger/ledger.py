@@ -1,0 +1,525 @@
+"""The ledger: all sources, what they have counted, and the threads that keep them up to date.
+
+A fold turns documents of one collection into samples. The last LEDGER_OPEN_MINUTES of documents are open: they are
+counted again when they change, because answers are still being written. Each has a cell with the most that it ever
+counted as, per exported series, and only what exceeds that is added to the totals; so nothing that is deleted or
+rewritten takes anything back. A document older than that is sealed: its cell is dropped. What was there before the
+first start, or came in numbers during a long stop, is history, folded in the background.
+"""
+
+import functools
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import pymongo
+from bson import ObjectId
+
+from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
+from librechat_exporter.fields import Document
+from librechat_exporter.ledger.binding import Binding, Verdict
+from librechat_exporter.ledger.clock import Clock
+from librechat_exporter.ledger.fold import Fold, Reading, kept_from
+from librechat_exporter.ledger.history import Folded, History
+from librechat_exporter.ledger.last_seen import SEEN_KEPT, LastSeen
+from librechat_exporter.ledger.reading import changed_rows, halved
+from librechat_exporter.ledger.source import BEGINNING, Source, after, id_at, time_of
+from librechat_exporter.ledger.state_file import State
+from librechat_exporter.ledger.windowed import HOUR, Windows
+from librechat_exporter.librechat import LibreChat, allowed
+from librechat_exporter.metric import SUM, Family, LabelGuard, LabelValues, Metric
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 60.0
+# Of what a source has open, one reading.
+_TICK_DEADLINE = 40.0
+# Documents stay open at least so long: the last five minutes are told from them.
+_LEAST_OPEN = timedelta(minutes=6)
+# An answer that is still being written stays open for so long, as agents may run for long.
+_UNSETTLED_OPEN = timedelta(hours=1)
+# What is read may lag behind the clock by so much, as a secondary does: nothing is sealed ahead of it.
+_MOST_LAG = timedelta(hours=1)
+# A document may appear so long after others with greater `_id`s; a scrape finds it if it is among so many last ones.
+_LATE = timedelta(seconds=60)
+_LATE_DOCUMENTS = 5_000
+# Of those that are still being written a scrape reads the newest.
+_UNSETTLED_READ = 500
+_IDS_AT_ONCE = 20_000
+_READ_AT_ONCE = 2_000
+_COUNTED_AT_ONCE = 500
+# What was not read when it was open, and is more than this, is history.
+_MOST_UNREAD = 20_000
+_REMEMBER_SECONDS = 3600.0
+_CLOCK = "clock"
+
+
+class Ledger:
+    """Safe for use from several threads."""
+
+    def __init__(
+        self,
+        librechat: LibreChat,
+        state: State,
+        folds: Collection[Fold],
+        guard: Callable[[Collection[tuple[str, str]]], LabelGuard],
+        open_minutes: int,
+        windows: Windows,
+        user_salt: str = "",
+    ) -> None:
+        """guard: made of the label values that were admitted before. user_salt: of LastSeen."""
+        self._librechat = librechat
+        self._state = state
+        self._open = max(_LEAST_OPEN, timedelta(minutes=open_minutes))
+        self.windows = windows
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._faults = FaultLog()
+        self._identity_lock = threading.Lock()
+        self._identity_checked = False
+        self._remembered_at = float("-inf")
+        self._foreign_told: set[str] = set()
+        self._unsaved_labels: list[tuple[str, str]] = []
+        self._save_failed = False
+        self._closed = False
+        self.guard = guard(state.labels())
+        kept = state.kept(_CLOCK)
+        self._clock = Clock(float(kept) if kept is not None else None)
+        self._last_seen = LastSeen(state, max(SEEN_KEPT, windows.kept) + HOUR, user_salt)
+        self.user_key = self._last_seen.user_key
+        self._sources = {fold.name: self._load(fold) for fold in folds}
+        self._binding = Binding(librechat, state, self._sources.values(), self._lock)
+        self._history = History(librechat, self._sources.values(), self._reading, self._add_history, self._kept_from)
+        self._threads: list[threading.Thread] = []
+
+    def _load(self, fold: Fold) -> Source:
+        source = Source(fold, self.guard)
+        for name in source.begin(self._state.source(fold.name)):
+            log.warning("%s is counted in another form: it starts afresh from what is stored", name)
+            self._state.forget_metric(fold.name, name)
+            self._last_seen.forget_kind(name)
+        return source
+
+    # What the collectors read.
+
+    def refresh(self, name: str, now: datetime, since: float, deadline: float) -> None:
+        """Counts what is new in the source, unless that was done since then (time.monotonic()).
+
+        Raises HistoryPendingError or TimeoutError at the deadline (time.monotonic()), PyMongoError.
+        """
+        source = self._sources[name]
+        self._check_identity(now)
+        self._plan(source, now)
+        if source.is_pending() and not source.history_folded.wait(max(0.0, deadline - time.monotonic())):
+            raise HistoryPendingError(f"{source.progress():.0%} of the history of {name} is folded")
+        if not source.is_read:
+            self._read_all(source, now, deadline)
+        with self._folding(source, deadline):
+            if source.fresh < since:
+                begun = time.monotonic()
+                self._read_new(source, now)
+                source.fresh = begun
+        with self._lock:
+            self._save(source)
+
+    def is_folded(self, *metrics: Metric) -> bool:
+        """Whether all history of these is counted: until then they are not shown."""
+        with self._lock:
+            return all(self._source_of(metric).is_folded(metric.name) for metric in metrics)
+
+    def values(self, metric: Metric) -> dict[LabelValues, float]:
+        """The metric's totals by label values; a metric without labels is 0 when nothing was counted."""
+        with self._lock:
+            values = dict(self._source_of(metric).values(metric))
+        if metric.parts != 1:
+            is_histogram = metric.type == "histogram"
+            for labels, total in values.items():
+                if not is_histogram or labels[-1] == SUM:
+                    values[labels] = total / metric.parts
+        if not metric.labels and metric.type != "histogram":
+            values.setdefault((), 0)
+        return values
+
+    def family(self, metric: Metric) -> Family:
+        """The same object until the metric's totals change."""
+        with self._lock:
+            source = self._source_of(metric)
+            family = source.family(metric)
+            if family is None:
+                family = metric.family(self.values(metric))
+                source.keep_family(metric, family)
+            return family
+
+    def in_windows(self, metric: Metric, now: datetime) -> dict[LabelValues, float]:
+        """The totals of a metric whose last label is the window, for each window that ends now; none of 0 but for a
+        metric without other labels."""
+        beginnings = {window: self.windows.beginning(window, now) for window in self.windows.names}
+        with self._lock:
+            found = self._source_of(metric).hours.since(metric.name, beginnings)
+        if metric.parts != 1:
+            found = {labels: amount / metric.parts for labels, amount in found.items()}
+        if len(metric.labels) == 1:
+            found = {(window,): 0.0 for window in beginnings} | found
+        return found
+
+    def recent(self, name: str, now: datetime) -> tuple[dict[Metric, dict[LabelValues, float]], tuple[int, int, int]]:
+        """Of the source's documents of the last five minutes: the sums, and how many users, conversations, and users of
+        tools there are."""
+        recent = self._sources[name].recent
+        with self._lock:
+            recent.advance(now)
+            return recent.values(), recent.distinct()
+
+    def _source_of(self, metric: Metric) -> Source:
+        for source in self._sources.values():
+            if metric.name in source.totals:
+                return source
+        raise KeyError(metric.name)
+
+    def count_seen(self, kind: str, since: datetime) -> int:
+        """Distinct users of this kind seen since then."""
+        with self._lock:
+            return self._last_seen.count(kind, since)
+
+    def seen(self, kind: str) -> dict[str, float]:
+        """When each user was last seen with this kind, as a Unix time. The same object until that changes."""
+        with self._lock:
+            return self._last_seen.of_kind(kind)
+
+    def has_seen_all(self, *kinds: str) -> bool:
+        """Whether all history of these is folded."""
+        with self._lock:
+            sources = self._sources.values()
+            return all(source.is_folded(kind) for kind in kinds for source in sources if kind in source.counted)
+
+    def keep(self, name: str, value: str) -> None:
+        """Keeps a text across restarts, as long as the database is the same. If that fails, it is not kept."""
+        with self._lock:
+            try:
+                self._state.keep(name, value)
+            except sqlite3.Error as error:
+                log.debug("%s could not be kept: %s", name, describe(error))
+
+    def kept(self, name: str) -> str | None:
+        """What was kept under this name."""
+        with self._lock:
+            return self._state.kept(name)
+
+    @property
+    def persistent(self) -> bool:
+        """Whether all that was shown is on disk."""
+        return self._state.on_disk and not self._save_failed
+
+    def progress(self) -> dict[str, float]:
+        """The share of history that is folded, by collection; that of a metric that has come later, too."""
+        with self._lock:
+            return {name: source.progress() for name, source in self._sources.items()}
+
+    def pending(self) -> dict[str, float]:
+        """The same for sources of which nothing can be shown yet."""
+        with self._lock:
+            sources = self._sources.items()
+            return {name: source.progress() for name, source in sources if source.is_pending() or not source.is_read}
+
+    def unreadable(self) -> dict[LabelValues, float]:
+        """Documents that could not be read, by source, since the start."""
+        return {(name,): float(source.unreadable) for name, source in self._sources.items()}
+
+    # The background.
+
+    def start(self) -> None:
+        """Starts the ticker, and the thread that folds history."""
+        self._threads = [threading.Thread(target=self._tick_forever, name="ticker", daemon=True), self._history.thread]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Stops the background, waiting that long at most for what it is doing, and closes the state file."""
+        self._stop.set()
+        self._history.stop()
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        with self._lock:
+            for source in self._sources.values():
+                self._save(source)
+            self._state.close()
+            self._closed = True
+
+    def tick(self) -> None:
+        """Reads all that is open everywhere, and seals what is no longer. Raises what failed first."""
+        with pymongo.timeout(_TICK_DEADLINE):
+            now = self._librechat.now()
+            self._check_identity(now, again=True)
+        errors: list[Exception] = []
+        for source in self._sources.values():
+            if self._stop.is_set():
+                return
+            try:
+                with pymongo.timeout(_TICK_DEADLINE):
+                    self._tick_source(source, self._librechat.now())
+            except Exception as error:  # noqa: BLE001
+                errors.append(error)  # one source must not keep the others from being read
+        believed = self.trusted(now)
+        with self._lock:
+            self._last_seen.forget_old(believed)
+            self.keep(_CLOCK, str(believed.timestamp()))
+            if not self._state.on_disk and self._state.return_to_disk():
+                log.info("STATE_PATH can be written now: the counters are on disk")
+        self._remember()
+        if errors:
+            raise errors[0]
+
+    def _tick_source(self, source: Source, now: datetime) -> None:
+        self._plan(source, now)
+        opening = self._opening(source.open_from, now, source.newest)
+        self._read_all(source, now, time.monotonic() + _TICK_DEADLINE, again=True)
+        written_since = id_at(self.trusted(now) - _UNSETTLED_OPEN)
+        kept = self._kept_from()
+        with self._lock:
+            source.seal(opening, [one for one in source.unsettled if one >= written_since])
+            source.expire(kept)
+            self._save(source)
+        self._tell_foreign_ids(source)
+
+    def _tell_foreign_ids(self, source: Source) -> None:
+        name = source.fold.collection
+        if name not in self._foreign_told and self._librechat.has_foreign_ids(name):
+            log.warning("%s holds documents whose _id is not an ObjectId: they are not counted", name)
+            self._foreign_told.add(name)
+
+    def _remember(self) -> None:
+        """Once an hour: which documents there are, to know the database again."""
+        if time.monotonic() - self._remembered_at > _REMEMBER_SECONDS:
+            with pymongo.timeout(_TICK_DEADLINE):
+                self._binding.remember()
+            self._remembered_at = time.monotonic()
+
+    def trusted(self, now: datetime) -> datetime:
+        """MongoDB's clock, as far as it may decide what is sealed or forgotten."""
+        with self._lock:
+            return self._clock.trusted(now)
+
+    def _kept_from(self) -> datetime:
+        """The first hour that is kept for windows."""
+        return kept_from(self.trusted(self._librechat.now()), self.windows.kept)
+
+    def _tick_forever(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.tick()
+            except Exception as error:  # noqa: BLE001
+                if not self._stop.is_set():
+                    self._faults.failed("The ledger's ticker", error)
+            else:
+                self._faults.succeeded("The ledger's ticker")
+            self._stop.wait(TICK_SECONDS)
+
+    # Reading. source.folding is held while documents are read, the ledger's lock while they are counted.
+
+    @contextmanager
+    def _folding(self, source: Source, deadline: float) -> Iterator[None]:
+        if not source.folding.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise TimeoutError(f"{source.fold.name} were still being read")
+        try:
+            yield
+        finally:
+            source.folding.release()
+
+    def _plan(self, source: Source, now: datetime) -> None:
+        """At the first start, decides what is history."""
+        if not source.is_planned:
+            newest = self._librechat.newest_id(source.fold.collection)
+            opening = self._opening(BEGINNING, now, newest.binary if newest is not None else None)
+            with self._lock:
+                if not source.is_planned:
+                    source.open_from = opening
+                    source.is_planned = True
+                    source.miss(BEGINNING, opening)
+        if not source.history_folded.is_set():
+            self._history.want()
+
+    def _opening(self, before: bytes, now: datetime, newest: bytes | None) -> bytes:
+        """Where the open documents begin: so long before the newest one, as more may come that is as old."""
+        if newest is None:
+            return before
+        trusted = self.trusted(now)
+        end = min(trusted, max(time_of(newest), trusted - _MOST_LAG))
+        return max(before, id_at(end - self._open))
+
+    def _read_new(self, source: Source, now: datetime) -> None:
+        """What has come since, and what was still being written."""
+        start = source.open_from
+        if source.newest is not None:
+            start = max(start, id_at(min(now, time_of(source.newest)) - _LATE))
+        if len(source.order) > _LATE_DOCUMENTS:
+            start = max(start, source.order[-_LATE_DOCUMENTS])
+        unsettled = sorted(source.unsettled)[-_UNSETTLED_READ:]
+        while True:
+            ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)
+            self._read(source, [*unsettled, *(one for one in ids if one not in source.cells)], now)
+            if len(ids) < _IDS_AT_ONCE:
+                return
+            start, unsettled = after(ids[-1]), []
+
+    def _read_all(self, source: Source, now: datetime, deadline: float, *, again: bool = False) -> None:
+        """All that is open, in slices between which scrapes have their turn. again: even if that was done before."""
+        if not source.reading_all.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise TimeoutError(f"{source.fold.name} were still being read")
+        try:
+            if source.is_read and not again:
+                return
+            begun = time.monotonic()
+            opening = self._opening(source.open_from, now, source.newest)
+            start = after(source.order[-1]) if source.order else source.open_from
+            if start < opening and self._has_more(source, start, opening):
+                self._read_from(source, source.open_from, start, now, deadline)
+                with self._lock:
+                    source.seal(start, source.unsettled)
+                    source.miss(start, opening)
+                    source.open_from = opening
+                    self._save(source)
+                self._history.want()
+            self._read_from(source, source.open_from, None, now, deadline)
+            kept = [one for one in source.order if one < source.open_from]
+            with self._folding(source, deadline):
+                self._read(source, kept, now)
+            source.fresh, source.is_read = begun, True
+        finally:
+            source.reading_all.release()
+
+    def _has_more(self, source: Source, start: bytes, end: bytes) -> bool:
+        first, last = ObjectId(start), ObjectId(end)
+        return self._librechat.id_after(source.fold.collection, first, last, _MOST_UNREAD) is not None
+
+    def _read_from(self, source: Source, start: bytes, end: bytes | None, now: datetime, deadline: float) -> None:
+        while not self._stop.is_set():
+            with self._folding(source, deadline):
+                ids = self._librechat.ids(source.fold.collection, start, _READ_AT_ONCE)
+                some = ids if end is None else [one for one in ids if one < end]
+                self._read(source, some, now, dense=True)
+            if len(ids) < _READ_AT_ONCE or (end is not None and ids[-1] >= end):
+                return
+            start = after(ids[-1])
+
+    def _read(self, source: Source, ids: Sequence[bytes], now: datetime, *, dense: bool = False) -> None:
+        """Counts these documents. dense: there are no others between the first and the last."""
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            halved(
+                self._librechat,
+                source,
+                ids[start : start + _READ_AT_ONCE],
+                lambda some: self._count_open(source, some, now, dense=dense),
+            )
+
+    def _count_open(self, source: Source, ids: Sequence[bytes], now: datetime, *, dense: bool) -> None:
+        batch: list[tuple[bytes, int, Document]] = []
+        for one in changed_rows(self._librechat, source, ids, dense=dense):
+            batch.append(one)
+            if len(batch) == _COUNTED_AT_ONCE:
+                self._count_batch(source, batch, now)
+                batch = []
+        if batch:
+            self._count_batch(source, batch, now)
+
+    def _count_batch(self, source: Source, batch: Sequence[tuple[bytes, int, Document]], now: datetime) -> None:
+        reading = self._reading(source, kept_from(now, self.windows.kept), None, now)
+        cells = [source.cells.get(document) for document, _, _ in batch]
+        found, seen = source.fold.fold_open(reading, [row for _, _, row in batch], cells)
+        with self._lock:
+            self._last_seen.add(seen)
+            for (document, digest, _), one in zip(batch, found, strict=True):
+                source.count(document, one, digest)
+
+    def _reading(
+        self, source: Source, kept: datetime | None, only: Collection[str] | None, now: datetime | None = None
+    ) -> Reading:
+        now = now if now is not None else self._librechat.now()
+        return Reading(self._librechat, now, self.guard, kept, only, source.questions)
+
+    def _add_history(self, source: Source, folded: Folded, names: Collection[str], start: bytes, end: bytes) -> None:
+        with self._lock:
+            for samples, seen in folded:
+                self._last_seen.add(seen)
+                for series, amount in samples.items():
+                    source.add(series, amount)
+            source.folded(names, start, end)
+            self._save(source)
+
+    # State. Each of these is called with the ledger's lock held.
+
+    def _save(self, source: Source) -> None:
+        """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
+        self._unsaved_labels += self.guard.take_unsaved()
+        changes = source.changes()
+        if self._closed or not (changes or self._last_seen.unsaved or self._unsaved_labels):
+            return
+        try:
+            self._state.save(
+                source.fold.name,
+                changes,
+                source.dropped_cells,
+                source.expired,
+                self._last_seen.unsaved,
+                self._unsaved_labels,
+            )
+        except Exception as error:  # noqa: BLE001
+            if not self._save_failed:
+                log.error("STATE_PATH cannot be written (%s): counters may fall at the next restart", describe(error))  # noqa: TRY400
+            self._save_failed = True
+            return
+        if self._save_failed:
+            log.info("STATE_PATH can be written again; nothing was lost")
+        self._save_failed = False
+        source.changes_saved()
+        self._last_seen.unsaved = {}
+        self._unsaved_labels = []
+
+    def _check_identity(self, now: datetime, *, again: bool = False) -> None:
+        """Binds the state to the database; another database starts afresh.
+
+        Raises HistoryPendingError as long as it cannot be told which one it is, PyMongoError.
+        """
+        if self._identity_checked and not again:
+            return
+        with self._identity_lock:
+            if self._identity_checked and not again:
+                return
+            self._identity_checked = False
+            verdict = self._binding.verdict()
+            if verdict is Verdict.DOUBTFUL:
+                raise HistoryPendingError("it cannot be told yet whether the database is the one that was counted")
+            if verdict is Verdict.OTHER:
+                self._start_afresh()
+            self._begin_clock(now)
+            self._identity_checked = True
+
+    def _begin_clock(self, now: datetime) -> None:
+        names = {source.fold.collection for source in self._sources.values()}
+        newest = (allowed(functools.partial(self._librechat.newest_id, name)) for name in names)
+        times = [one.generation_time for one in newest if one is not None]
+        with self._lock:
+            self._clock.begin(now, max(times, default=None))
+
+    def _start_afresh(self) -> None:
+        log.warning("This is another database or tenant than STATE_PATH was folded from: all counters start afresh")
+        sources = list(self._sources.values())
+        for source in sources:
+            source.folding.acquire()
+        try:
+            with self._lock:
+                self._state.forget_all()
+                self._binding.bind()
+                self.guard.forget()
+                self._unsaved_labels.clear()
+                self._last_seen.begin()
+                for source in sources:
+                    source.begin(None)
+                self._remembered_at = float("-inf")
+        finally:
+            for source in sources:
+                source.folding.release()

@@ -1,0 +1,317 @@
+"""One fold at work: totals, the cells of open documents, and what of history is still to be folded."""
+
+import bisect
+import threading
+import time
+from collections.abc import Iterable
+from datetime import datetime
+
+from bson import ObjectId
+
+from librechat_exporter.ledger.cell import Cell
+from librechat_exporter.ledger.fold import Cache, Fold, Found
+from librechat_exporter.ledger.recent import Recent
+from librechat_exporter.ledger.state_file import Counted, Range, SourceState
+from librechat_exporter.ledger.windowed import Hours
+from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric, Series
+from librechat_exporter.rows import Link, Question
+
+BEGINNING = bytes(12)
+END = b"\xff" * 12
+FIRST_CHUNK = 8_000
+_QUESTIONS_REMEMBERED = 20_000
+
+
+def id_at(moment: datetime) -> bytes:
+    """The least `_id` of that second."""
+    return ObjectId.from_datetime(moment).binary
+
+
+def time_of(document: bytes) -> datetime:
+    """When its `_id` was made, to the second."""
+    return ObjectId(document).generation_time
+
+
+def after(document: bytes) -> bytes:
+    """The least `_id` that is greater."""
+    return (int.from_bytes(document) + 1).to_bytes(12) if document != END else document
+
+
+class Source:
+    """Documents of one collection: those before open_from are sealed but for what is missing, the others are open.
+
+    The ledger's lock is held while its fields are changed, `folding` while documents are read for it.
+    """
+
+    def __init__(self, fold: Fold, guard: LabelGuard) -> None:
+        self.fold = fold
+        self.folding = threading.Lock()
+        self.reading_all = threading.Lock()
+        self.history_folded = threading.Event()
+        self._guard = guard
+        self._windowed = frozenset(metric.name for metric in fold.metrics if metric.is_windowed)
+        self._kinds = {kind.name for kind in fold.kinds}
+        self.begin(None)
+
+    def begin(self, state: SourceState | None) -> list[str]:
+        """From what is on disk, or afresh. The names of what counts anew, as its form has changed."""
+        self.open_from = state.open_from if state is not None else BEGINNING
+        self.is_planned = state is not None
+        self.counted: dict[str, Counted] = {}
+        self.totals: dict[str, dict[LabelValues, float]] = {metric.name: {} for metric in self.fold.metrics}
+        self.hours = Hours()
+        self.cells: dict[bytes, Cell] = {}
+        self.order: list[bytes] = []
+        self.unsettled: set[bytes] = set()
+        self.questions: Cache[Link, Question] = Cache(_QUESTIONS_REMEMBERED)
+        self.recent = Recent(self.fold.mirrored)
+        self.newest: bytes | None = None
+        self.is_read = False  # all that is open, since the start
+        self.fresh = float("-inf")
+        self.first: bytes | None = None
+        self.chunk = FIRST_CHUNK
+        self.logged = time.monotonic()
+        self.unreadable = getattr(self, "unreadable", 0)
+        self._families: dict[str, Family] = {}
+        self.changed_totals: set[Series] = set()
+        self.changed_cells: set[bytes] = set()
+        self.dropped_cells: set[bytes] = set()
+        self.expired: set[Series] = set()
+        self.changed_counted: set[str] = set()
+        changed = self._restore(state) if state is not None else []
+        self._enlist(state)
+        self._told()
+        return changed
+
+    # What is on disk.
+
+    def _restore(self, state: SourceState) -> list[str]:
+        self.cells = dict(state.cells)
+        self.order = sorted(self.cells)
+        self.newest = self.order[-1] if self.order else None
+        shapes = self._shapes()
+        changed = [
+            name
+            for name, held in state.counted.items()
+            if name in shapes and held.shape not in ("", shapes[name][0])  # "" is that of an earlier release
+        ]
+        metrics = {metric.name: metric for metric in self.fold.metrics}
+        for series, amount in state.totals.items():
+            name, labels = series
+            if name in metrics and name not in changed:
+                self._guard.restore(metrics[name], labels)
+                if name in self._windowed:
+                    self.hours.add(series, amount)
+                else:
+                    self.totals[name][labels] = amount
+        return changed
+
+    def _shapes(self) -> dict[str, tuple[str, int]]:
+        """The form of all that is counted, and how often its meaning has changed."""
+        of_metrics = {metric.name: (metric.shape, len(metric.changes)) for metric in self.fold.metrics}
+        return of_metrics | {kind.name: (kind.shape, 0) for kind in self.fold.kinds}
+
+    def _enlist(self, state: SourceState | None) -> None:
+        """What is new misses all of history; what has been off misses what came meanwhile."""
+        held = state.counted if state is not None else {}
+        after_newest = after(self.newest) if self.newest is not None else self.open_from
+        for name, (shape, changes) in self._shapes().items():
+            before = held.get(name)
+            if before is None or before.shape not in ("", shape):
+                missing = [(BEGINNING, self.open_from)] if self.open_from > BEGINNING else []
+                self.counted[name] = Counted(shape, changes, missing)
+            else:
+                missing = [(start, min(end, self.open_from)) for start, end in before.missing]
+                missing = [one for one in missing if one[0] < one[1]]
+                self.counted[name] = Counted(shape, changes, missing)
+                if before.changes != changes:
+                    for document, cell in self.cells.items():
+                        cell.settled |= {name}
+                        self.changed_cells.add(document)
+            self.changed_counted.add(name)
+        for name in held.keys() - self.counted.keys():
+            off = held[name]
+            if not off.missing or off.missing[-1][1] != END:
+                off.missing.append((max(after_newest, self.open_from), END))
+            self.counted[name] = off
+            self.changed_counted.add(name)
+
+    def changes(self) -> SourceState | None:
+        """What is to be saved."""
+        if not (
+            self.changed_totals or self.changed_cells or self.dropped_cells or self.expired or self.changed_counted
+        ):
+            return None
+        return SourceState(
+            self.open_from,
+            {name: self.counted[name] for name in self.changed_counted},
+            {series: self.total(series) for series in self.changed_totals},
+            {document: self.cells[document] for document in self.changed_cells},
+        )
+
+    def changes_saved(self) -> None:
+        for one in (
+            *(self.changed_totals, self.changed_cells, self.dropped_cells, self.expired, self.changed_counted),
+        ):
+            one.clear()
+
+    def total(self, series: Series) -> float:
+        return self.hours.total(series) if series[0] in self._windowed else self.totals[series[0]][series[1]]
+
+    # Counting.
+
+    def add(self, series: Series, amount: float) -> None:
+        name, labels = series
+        if name in self._windowed:
+            if self.hours.add(series, amount):
+                self.changed_totals.add(series)
+            return
+        totals = self.totals[name]
+        if amount or labels not in totals:
+            totals[labels] = totals.get(labels, 0) + amount
+            self.changed_totals.add(series)
+            self._families.pop(name, None)
+
+    def count(self, document: bytes, found: Found, row: int | None) -> None:
+        """Counts by how much an open document exceeds what it was counted as before; in windows, what it is now.
+
+        row: a hash of what it was read as.
+        """
+        cell = self.cells.get(document)
+        if cell is None:
+            for series, amount in found.samples.items():
+                self.add(series, amount)
+            cell = self.cells[document] = Cell(found.samples, found.pins)
+            self.changed_cells.add(document)
+            if not self.order or document > self.order[-1]:
+                self.order.append(document)
+            else:
+                bisect.insort(self.order, document)
+            self.newest = max(document, self.newest or document)
+        else:
+            self._raise(document, cell, found)
+        cell.row = row if found.final else None
+        (self.unsettled.add if found.unsettled else self.unsettled.discard)(document)
+        if found.moment is not None:
+            self.recent.put(document, found.moment, Cell(found.samples))
+
+    def _raise(self, document: bytes, cell: Cell, found: Found) -> None:
+        samples = cell.samples()
+        before = dict(samples)
+        for series in samples.keys() | found.samples.keys():
+            name = series[0]
+            if name in cell.settled or name not in self.totals:
+                continue
+            was, now = samples.get(series, 0), found.samples.get(series, 0)
+            if name in self._windowed:
+                self.add(series, now - was)
+                samples[series] = now
+                if not now:
+                    del samples[series]
+            else:
+                self.add(series, max(0, now - was))
+                samples[series] = max(was, now)
+        if samples != before or found.pins != cell.pins:
+            self.cells[document].__init__(samples, found.pins, None, cell.settled)  # type: ignore[misc]
+            self.changed_cells.add(document)
+
+    def pass_over(self, document: bytes) -> None:
+        """Notes a document that cannot be read."""
+        self.unreadable += 1
+        self.cells.setdefault(document, Cell({}))
+        if document not in self.order:
+            bisect.insort(self.order, document)
+        self.newest = max(document, self.newest or document)
+        self.unsettled.discard(document)
+
+    def seal(self, before: bytes, kept: Iterable[bytes]) -> None:
+        """Opens nothing before that `_id` any more, but what is kept."""
+        place = bisect.bisect_left(self.order, before)
+        kept = set(kept)
+        sealed = [document for document in self.order[:place] if document not in kept]
+        self.order[:place] = [document for document in self.order[:place] if document in kept]
+        for document in sealed:
+            del self.cells[document]
+        self.changed_cells.difference_update(sealed)
+        self.dropped_cells.update(sealed)
+        self.unsettled.difference_update(sealed)
+        self.recent.seal(sealed)
+        self.open_from = before
+        if self.counted and sealed:
+            self.changed_counted.add(next(iter(self.counted)))  # so that open_from is saved
+
+    def expire(self, before: datetime) -> None:
+        """Forgets the hours that ended before."""
+        gone = self.hours.expire(before)
+        self.expired |= gone
+        self.changed_totals -= gone
+
+    # History.
+
+    def _active(self) -> dict[str, Counted]:
+        return {name: self.counted[name] for name in self._shapes()}
+
+    def is_folded(self, name: str) -> bool:
+        """Whether the metric, or kind, misses nothing."""
+        return self.is_planned and not self.counted[name].missing
+
+    def miss(self, start: bytes, end: bytes) -> None:
+        """Makes the documents from start on and before end history, for all that is counted."""
+        if start < end:
+            for name, one in self._active().items():
+                one.missing.append((start, end))
+                self.changed_counted.add(name)
+        self._told()
+
+    def next_range(self) -> tuple[Range, frozenset[str]] | None:
+        """The lowest range of which something is missing, and the names of what misses all of it."""
+        missing = [(one.missing[0], name) for name, one in self._active().items() if one.missing]
+        if not missing:
+            return None
+        start = min(first[0] for first, _ in missing)
+        bounds = {bound for first, _ in missing for bound in first if bound > start}
+        return (start, min(bounds)), frozenset(name for first, name in missing if first[0] == start)
+
+    def folded(self, names: Iterable[str], start: bytes, end: bytes) -> None:
+        """Notes that these miss nothing any more between."""
+        for name in names:
+            ranges = self.counted[name].missing
+            ranges[:] = [(end if first == start else first, last) for first, last in ranges]
+            ranges[:] = [one for one in ranges if one[0] < one[1]]
+            self.changed_counted.add(name)
+        self._told()
+
+    def only_windowed(self, names: Iterable[str]) -> bool:
+        """Whether none of these is a counter: what is older than the windows does not matter to them."""
+        return all(name in self._windowed or name in self._kinds for name in names)
+
+    def _told(self) -> None:
+        nothing_missing = self.is_planned and not any(one.missing for one in self._active().values())
+        (self.history_folded.set if nothing_missing else self.history_folded.clear)()
+
+    def is_pending(self) -> bool:
+        """Whether none of its metrics can be shown yet."""
+        return not self.is_planned or all(self.counted[metric.name].missing for metric in self.fold.metrics)
+
+    def progress(self) -> float:
+        """How much of the time that history spans is folded, 0 to 1."""
+        if self.history_folded.is_set():
+            return 1.0
+        if self.first is None or not self.is_planned:
+            return 0.0
+        begin, end = time_of(self.first), time_of(self.open_from)
+        missing = [one for counted in self._active().values() for one in counted.missing]
+        start = max(begin, time_of(min(start for start, _ in missing)))
+        return max(0.0, min(1.0, (start - begin) / (end - begin))) if end > begin else 0.0
+
+    # What is shown.
+
+    def values(self, metric: Metric) -> dict[LabelValues, float]:
+        return self.totals[metric.name]
+
+    def family(self, metric: Metric) -> Family | None:
+        """What was made of the metric's totals, if they have not changed since."""
+        return self._families.get(metric.name)
+
+    def keep_family(self, metric: Metric, family: Family) -> None:
+        self._families[metric.name] = family

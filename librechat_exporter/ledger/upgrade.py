@@ -1,0 +1,102 @@
+"""State files of earlier releases: what they hold goes on in the form of today, and no counter falls.
+
+Before the first change of form, `user_version` 0, a source had one cursor and one version for all its metrics, and
+totals stood in the table `series`. What a source's metrics were is told by their totals: one that has none is folded
+anew, which comes to the same.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable
+from fractions import Fraction
+
+from librechat_exporter.rows import USD_PARTS
+
+_FORM = 2
+# What was counted as fractions once: until which version of the source, and how many parts a value of 1 has now.
+_FRACTIONS: dict[str, tuple[str, int, Callable[[list[str]], int]]] = {
+    "librechat_llm_cost_usd_total": ("transactions", 1, lambda _labels: USD_PARTS),
+    "librechat_credits_granted_total": ("transactions", 1, lambda _labels: 10_000),
+    "librechat_answer_seconds": ("messages", 2, lambda labels: 1000 if labels[-1] == "sum" else 1),
+}
+_AGENT = "\0"  # once, before an agent's id
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Within the transaction that has begun."""
+    [(form,)] = connection.execute("PRAGMA user_version").fetchall()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if form == 0 and "series" in tables:
+        if "seen" in tables:
+            _convert_seen(connection)
+        _convert_sources(connection)
+    connection.execute(f"PRAGMA user_version = {_FORM}")
+
+
+def _convert_seen(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS last_seen (kind TEXT, user TEXT, time REAL, PRIMARY KEY (kind, user)) WITHOUT ROWID"
+    )
+    connection.execute(
+        "INSERT INTO last_seen SELECT 'messages', user, time FROM seen WHERE true "
+        "ON CONFLICT (kind, user) DO UPDATE SET time = max(time, excluded.time)"
+    )
+    connection.execute("DROP TABLE seen")
+
+
+def _convert_sources(connection: sqlite3.Connection) -> None:
+    sources = connection.execute("SELECT name, version, folded, open_from FROM source").fetchall()
+    connection.execute("DROP TABLE source")
+    connection.execute("CREATE TABLE source (name TEXT PRIMARY KEY, open_from TEXT) WITHOUT ROWID")
+    connection.execute(
+        "CREATE TABLE metric (source TEXT, name TEXT, shape TEXT, changes INTEGER, missing TEXT, "
+        "PRIMARY KEY (source, name)) WITHOUT ROWID"
+    )
+    connection.execute(
+        "CREATE TABLE total (source TEXT, metric TEXT, labels TEXT, value, PRIMARY KEY (source, metric, labels)) "
+        "WITHOUT ROWID"
+    )
+    for name, version, folded, open_from in sources:
+        if name.startswith("window_"):  # these are counted with the others now, and folded anew
+            connection.execute("DELETE FROM open WHERE source = ?", (name,))
+            continue
+        missing = json.dumps([[folded, open_from]] if folded < open_from else [])
+        connection.execute("INSERT INTO source VALUES (?, ?)", (name, open_from))
+        connection.execute(
+            "INSERT INTO metric SELECT DISTINCT source, metric, '', 0, ? FROM series WHERE source = ?", (missing, name)
+        )
+        totals = connection.execute("SELECT metric, labels, value FROM series WHERE source = ?", (name,)).fetchall()
+        connection.executemany(
+            "INSERT INTO total VALUES (?, ?, ?, ?)",
+            [
+                (name, metric, labels, _whole(name, version, metric, json.loads(labels), value))
+                for metric, labels, value in totals
+            ],
+        )
+        _convert_cells(connection, name, version)
+    connection.execute("DROP TABLE series")
+
+
+def _whole(source: str, version: int, metric: str, labels: list[str], value: float) -> int:
+    """In the parts of today, rounded up where it was a fraction: it must not be less."""
+    if metric in _FRACTIONS:
+        of_source, until, parts = _FRACTIONS[metric]
+        if source == of_source and version <= until:
+            return math.ceil(Fraction(value) * parts(labels))
+    return math.ceil(value)
+
+
+def _convert_cells(connection: sqlite3.Connection, source: str, version: int) -> None:
+    cells = connection.execute("SELECT id, cell FROM open WHERE source = ?", (source,)).fetchall()
+    for document, cell in cells:
+        samples, model, *rest = json.loads(cell)
+        samples = [
+            [metric, labels, _whole(source, version, metric, labels, amount)] for metric, labels, amount in samples
+        ]
+        if model and isinstance(model[0], str) and model[0].startswith(_AGENT):
+            model[0] = [model[0].removeprefix(_AGENT)]
+        connection.execute(
+            "UPDATE open SET cell = ? WHERE source = ? AND id = ?",
+            (json.dumps([samples, model, *rest]), source, document),
+        )

@@ -1,0 +1,106 @@
+"""What happened in the windows of the last hours and days: totals by the hour, and their sums over each window.
+
+As in the rest of the ledger, nothing that is deleted takes anything back. But a window's value is no counter, so a
+document that changes while it is open, such as an answer that is finished after all, counts as what it is now.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from librechat_exporter.metric import LabelValues, Series
+
+HOUR = timedelta(hours=1)
+# Longer than a month.
+HOURS_KEPT = timedelta(days=32)
+MONTH = "month"
+
+
+def hour_of(moment: datetime) -> int:
+    """Hours since 1970."""
+    return int(moment.timestamp() // HOUR.total_seconds())
+
+
+class Windows:
+    """The windows that are shown, all of which end now, and how long hours are kept for them."""
+
+    def __init__(self, lengths: Mapping[str, timedelta], timezone: ZoneInfo) -> None:
+        """lengths: by the value of the label `window`. MONTH begins with the month, whatever its length says."""
+        self._lengths = lengths
+        self._timezone = timezone
+        self.kept = max(HOURS_KEPT, *lengths.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._lengths)
+
+    def beginning(self, window: str, now: datetime) -> datetime:
+        """A window begins with the whole hour that it begins in; in a time zone half an hour off, so does a month."""
+        if window == MONTH:
+            local = now.astimezone(self._timezone)
+            began = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
+        else:
+            began = now - self._lengths[window]
+        return began - timedelta(seconds=began.timestamp() % HOUR.total_seconds())
+
+
+class Hours:
+    """Totals by the hour: series as in the ledger end in the hour, here the hour stands apart."""
+
+    def __init__(self) -> None:
+        self._hours: dict[int, dict[Series, float]] = {}
+        # By the first hour, and by metric and labels, the sums from there on.
+        self._sums: dict[int, dict[str, dict[LabelValues, float]]] = {}
+
+    def add(self, series: Series, amount: float) -> bool:
+        """Whether that changed anything."""
+        if not amount:
+            return False
+        name, labels = series
+        hour, labels = int(labels[-1]), labels[:-1]
+        totals = self._hours.setdefault(hour, {})
+        totals[name, labels] = totals.get((name, labels), 0) + amount
+        for first, sums in self._sums.items():
+            if hour >= first:
+                of_metric = sums.setdefault(name, {})
+                of_metric[labels] = of_metric.get(labels, 0) + amount
+        return True
+
+    def total(self, series: Series) -> float:
+        name, labels = series
+        return self._hours.get(int(labels[-1]), {}).get((name, labels[:-1]), 0)
+
+    def expire(self, before: datetime) -> set[Series]:
+        """Forgets the hours that ended before; their series."""
+        first = hour_of(before)
+        gone = [hour for hour in self._hours if hour < first]
+        return {(name, (*labels, str(hour))) for hour in gone for name, labels in self._hours.pop(hour)}
+
+    def forget(self, name: str) -> None:
+        """Forgets a metric."""
+        for totals in self._hours.values():
+            for series in [series for series in totals if series[0] == name]:
+                del totals[series]
+        self._sums.clear()
+
+    def since(self, name: str, beginnings: Mapping[str, datetime]) -> dict[LabelValues, float]:
+        """A metric's sums by labels and, last, the window; nothing where the sum is 0. beginnings: of the windows."""
+        firsts = {window: hour_of(beginning) for window, beginning in beginnings.items()}
+        for old in self._sums.keys() - firsts.values():
+            del self._sums[old]
+        found: dict[LabelValues, float] = {}
+        for window, first in firsts.items():
+            if first not in self._sums:
+                self._sums[first] = self._sum(first)
+            of_metric = self._sums[first].get(name, {})
+            found.update({(*labels, window): amount for labels, amount in of_metric.items() if amount})
+        return found
+
+    def _sum(self, first: int) -> dict[str, dict[LabelValues, float]]:
+        sums: dict[str, dict[LabelValues, float]] = {}
+        for hour, totals in self._hours.items():
+            if hour >= first:
+                for (name, labels), amount in totals.items():
+                    of_metric = sums.setdefault(name, {})
+                    of_metric[labels] = of_metric.get(labels, 0) + amount
+        return sums

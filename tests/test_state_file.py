@@ -1,0 +1,122 @@
+"""The state file: where it cannot be kept, whose it is, who may read it, and what can be taken out of it."""
+
+import fcntl
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from librechat_exporter.daemon import forget_label
+from librechat_exporter.ledger.state_file import State, StateError, StateInUseError
+from librechat_exporter.settings import Settings
+from tests.conftest import Document, MakeExporter, MakeProcess
+from tests.oracle import Values
+from tests.test_ledger import MESSAGES, NOW, message
+
+PERSISTENT = ("librechat_exporter_state_persistent", ())
+
+
+def test_a_state_in_memory_says_so(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    database["messages"].insert_one(message(NOW, 1))
+    one = exporter(NOW, state_path=":memory:")
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    assert (values[MESSAGES], values[PERSISTENT]) == (1, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There SQLite says what it says of a file that is in use."""
+    path = tmp_path / "unlocked" / "ledger.sqlite"
+
+    def locked(*_arguments: Any) -> sqlite3.Connection:
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    def no_lock(*_arguments: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    open_file = State._open
+    monkeypatch.setattr(
+        State, "_open", staticmethod(lambda path: open_file(path) if path == ":memory:" else locked(path))
+    )
+    with pytest.raises(StateInUseError, match="is in use by another exporter"):
+        State(str(path))
+    monkeypatch.setattr(fcntl, "lockf", no_lock)
+    state = State(str(path))
+    assert not state.on_disk
+    assert "files on this share cannot be locked" in caplog.text
+    state.close()
+
+
+def test_a_path_that_cannot_be_written_is_not_in_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "locked").write_text("")
+    state = State(str(tmp_path / "locked" / "ledger.sqlite"))
+    assert not state.on_disk
+    assert "cannot be written" in caplog.text
+    state.close()
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    State(str(path)).close()
+    path.chmod(0o644)
+    state = State(str(path))
+    state.keep("a", "b")
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+    state.close()
+
+
+def per_model(values: Values) -> dict[str, float]:
+    name = "librechat_messages_per_model_total"
+    return {labels[0][1]: value for (metric, labels), value in values.items() if metric == name}
+
+
+def test_a_label_value_gives_its_place_back(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"max_label_values": 2}
+    database["messages"].insert_many([message(NOW, n, model=f"model-{n}") for n in range(3)])
+    one = exporter(NOW, **settings)
+    assert per_model(one.scrape()) == {"model-0": 1, "model-1": 1, "other": 1}
+    given = Settings(_env_file=None, state_path=str(tmp_path / "ledger.sqlite"))  # type: ignore[call-arg]
+    with pytest.raises(StateInUseError):
+        forget_label(given, "model", "model-0")
+    one.close()
+    with pytest.raises(StateError, match="The label model has no value 'model-9': it has 'model-0', 'model-1'"):
+        forget_label(given, "model", "model-9")
+    with pytest.raises(StateError, match="there is no such label"):
+        forget_label(given, "colour", "red")
+    database["messages"].delete_one({"model": "model-0"})
+    assert forget_label(given, "model", "model-0") > 1
+    two = exporter(NOW, **settings)
+    assert per_model(two.scrape()) == {"model-1": 1, "other": 1}
+    database["messages"].insert_one(message(NOW, 7, model="new"))
+    values = two.scrape()
+    assert per_model(values) == {"model-1": 1, "other": 1, "new": 1}
+    assert values[MESSAGES] == 4
+
+
+def test_the_command_line_forgets_a_label_value(database: Database[Document], process: MakeProcess) -> None:
+    database["messages"].insert_one({"messageId": "m", "model": "old", "isCreatedByUser": False})
+    one = process().start()
+    assert per_model(one.scrape()) == {"old": 1}
+    for argument, code, said in (
+        ("model", 2, "--forget-label takes NAME=VALUE"),
+        ("model=old", 1, "is in use by another exporter"),
+    ):
+        assert said in one.run(code, "--forget-label", argument)
+    one.stop()
+    assert "series of model=old are forgotten" in one.run(0, "--forget-label", "model=old")
+    database["messages"].delete_many({})  # as long as it is open, it would count again
+    one.start()
+    values = one.scrape()
+    assert (per_model(values), values[MESSAGES]) == ({}, 1)

@@ -10,6 +10,7 @@ import pymongo
 import pymongo.errors
 from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
+from pymongo import ReadPreference
 from pymongo.database import Database
 
 from librechat_exporter import __version__
@@ -70,8 +71,7 @@ _NO_COLLECTION = 26
 _LOOK_UP_AT_ONCE = 500
 _LISTED = 10_000
 _FIRST_IDS = 8
-# In a document of BSON that begins with an ObjectId called _id: where that begins and ends. A document that holds
-# nothing else has one byte more.
+# In a document of BSON that begins with an ObjectId called _id: where that begins and ends.
 _ID_AT, _ID_SIZE = 9, 21
 
 # The indexes of LibreChat's schema that the queries here lean on: collection, leading field.
@@ -128,6 +128,11 @@ class LibreChat:
     def close(self) -> None:
         self._client.close()
 
+    @property
+    def may_lag(self) -> bool:
+        """Whether members are read that can be behind others."""
+        return self._database.read_preference != ReadPreference.PRIMARY
+
     def now(self) -> datetime:
         """The server's own clock, which also makes most of LibreChat's `_id`s."""
         hello = self._database.command(
@@ -148,16 +153,10 @@ class LibreChat:
 
     def ids(self, collection: str, start: bytes, most: int) -> list[bytes]:
         """The first `_id`s from start on, in their order: read from the index alone, unless there is a tenant."""
-        found: list[bytes] = []
-        shown: Document = {"_id": 1}
-        match: Document = {"_id": {"$gte": ObjectId(start)}}
-        if self.tenant is not None:
-            match["tenantId"] = self.tenant
-        cursor = self._database[collection].find_raw_batches(match, shown, sort=[("_id", 1)], limit=most)
-        with cursor:
-            for batch in _bytes(cursor):
-                found += [batch[place + _ID_AT : place + _ID_SIZE] for place in range(0, len(batch), _ID_SIZE + 1)]
-        return found
+        first: list[Document] = [{"$sort": {"_id": 1}}, {"$limit": most}]
+        group = {"$group": {"_id": None, "ids": {"$push": "$_id"}}}
+        found = self.aggregate(collection, {"_id": {"$gte": ObjectId(start)}}, *first, group)
+        return [one.binary for one in found[0]["ids"]] if found else []
 
     def rows(self, collection: str, match: Document, row: Document, most: int) -> Iterator[tuple[bytes, bytes]]:
         """The first matching documents by `_id`, each as its `_id` and a row in BSON, streamed.
@@ -261,13 +260,15 @@ class LibreChat:
         return f"MONGODB_DATABASE {self.name!r} has no collection `messages`{hint}"
 
     def _databases_with_messages(self) -> list[str]:
-        found = []
-        for name in self._client.list_database_names():
-            if name in ("admin", "config", "local", self.name):
-                continue
-            if self._client[name].list_collection_names(filter={"name": "messages"}):
-                found.append(name)
-        return found
+        preference = self._database.read_preference
+        listed = self._client.admin.command("listDatabases", nameOnly=True, read_preference=preference)
+        wanted: Document = {"filter": {"name": "messages"}, "nameOnly": True, "read_preference": preference}
+        return [
+            name
+            for name in (database["name"] for database in listed["databases"])
+            if name not in ("admin", "config", "local", self.name)
+            and self._client[name].command("listCollections", **wanted)["cursor"]["firstBatch"]
+        ]
 
     def has_ratings_index(self) -> bool:
         """Whether an index leads to rated messages; not if the user may not look."""

@@ -230,7 +230,11 @@ class Samples(dict[Series, float]):
 
     def observe(self, metric: Metric, observations: Collection[float], *values: str) -> None:
         """Adds observations to a histogram, as values, not parts."""
-        if observations:
+        if len(observations) == 1:
+            [one] = observations
+            self.add(metric, 1, *values, metric.bounds[bisect.bisect_left(metric.buckets, one)])
+            self.add(metric, round(one * metric.parts) if metric.parts != 1 else one, *values, SUM)
+        elif observations:
             buckets = Counter(bisect.bisect_left(metric.buckets, one) for one in observations)
             for bucket, count in buckets.items():
                 self.add(metric, count, *values, metric.bounds[bucket])

@@ -1,6 +1,6 @@
 """What LibreChat's database answers: the rows of its aggregations, made fit for counting."""
 
-from dataclasses import dataclass
+import sys
 from typing import Any, NamedTuple
 
 from bson import Decimal128
@@ -39,8 +39,7 @@ NO_QUESTION: Question = (0, 0)
 Link = tuple[str | None, str]
 
 
-@dataclass(frozen=True, slots=True)
-class MessageKind:
+class MessageKind(NamedTuple):
     """What messages share that are counted together.
 
     unfinished: stopped by the user, or broken off. reason: why one failed, in LibreChat's word; None if it did not, or
@@ -103,20 +102,20 @@ class Messages:
 class Message:
     """One message: the same fields as Messages, for itself.
 
-    unsettled: more is to come, as the answer is being written. conversation: its id.
+    unsettled: more is to come, as the answer is being written. conversation: a hash of its id.
     """
 
     __slots__ = ("calls", "conversation", "created", "kind", "link", "skipped", "tokens", "unsettled", "user")
 
     def __init__(self, row: Document, latest: float) -> None:
         self.kind = MessageKind.of(row)
-        self.user = str(row["user"]) if row["user"] else None
+        self.user = sys.intern(str(row["user"])) if row["user"] else None  # thousands are held
         self.link: Link | None = (self.user, row["link"]) if row["link"] else None
         self.tokens = whole_tokens(row["tokens"])
         self.skipped = is_skipped(row["tokens"])
         self.created = row["created"] / 1000 if row["created"] <= latest * 1000 else 0
         self.calls = tool_calls(row["tools"]) if row["tools"] is not None else ()
-        self.conversation = row["conversation"] or None
+        self.conversation = hash(row["conversation"]) if row["conversation"] else None
         self.unsettled: bool = row["unsettled"]
 
 
@@ -140,8 +139,7 @@ def tool_calls(tools: Document) -> tuple[ToolCall, ...]:
     return calls + (ToolCall(UNKNOWN, False, endpoint),) * beyond
 
 
-@dataclass(frozen=True, slots=True)
-class Billed:
+class Billed(NamedTuple):
     """Transactions of one kind ("prompt", "completion" or "credits"), model and context.
 
     tokens: of a prompt without those that went through its cache; of a completion all.

@@ -9,9 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import pymongo
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
@@ -104,6 +104,8 @@ ANSWER_SECONDS = 3.0
 # go of the interpreter. A collector that takes longer than a moment keeps nobody waiting: another thread joins in.
 WORKERS = 2
 PATIENCE_SECONDS = 0.05
+# More than there are collectors, for a run that was given up and the one after it.
+THREADS = 64
 
 # Longer than a usual scrape: when the exporter stops, one that is cut off would tell less than is true.
 LAST_SCRAPE_SECONDS = 0.5
@@ -178,6 +180,8 @@ class Runner:
         self._current: _Run | None = None
         self._stopping = False
         self._faults = FaultLog()
+        # They stay: no scrape starts a thread, but one that has to wait longer than any before it.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="scrape")
         self._failures: dict[LabelValues, float] = {
             (collector.name, why): 0 for collector in self._collectors for why in REASONS
         }
@@ -191,6 +195,7 @@ class Runner:
         if not is_own and self._wants_another(run, outcomes, deadline):
             run, _ = self._join(deadline)
             outcomes = self._wait(run, deadline)
+        self._ledger.save()
         with run.sharing:
             form = run.up, len(outcomes)
             if run.told is None or run.told[0] != form:
@@ -205,7 +210,7 @@ class Runner:
             if run is not None and now < run.deadline:
                 return run, False
             run = _Run(max(deadline - GRACE_SECONDS, now + LEAST_SECONDS))
-            _start(self._execute, run)
+            self._threads.submit(self._execute, run)
             self._current = run
             return run, True
 
@@ -237,6 +242,7 @@ class Runner:
         if run is not None:
             run.done.wait(LAST_SCRAPE_SECONDS)
             run.done.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _execute(self, run: _Run) -> None:
         """Asks MongoDB for its time, and if it answers, lets the collectors work."""
@@ -253,13 +259,12 @@ class Runner:
             self._faults.succeeded("MongoDB")
             run.up = True
             pending = deque(self._collectors)
-            workers = [_start(self._work, pending, run, now) for _ in range(WORKERS)]
+            workers = [self._threads.submit(self._work, pending, run, now) for _ in range(WORKERS)]
             while pending:
-                workers[-1].join(PATIENCE_SECONDS)
+                wait(workers[-1:], PATIENCE_SECONDS)
                 if pending:
-                    workers.append(_start(self._work, pending, run, now))
-            for worker in workers:
-                worker.join()
+                    workers.append(self._threads.submit(self._work, pending, run, now))
+            wait(workers)
         finally:
             with self._lock:
                 if self._current is run:
@@ -321,10 +326,3 @@ class Runner:
     def problems(self) -> dict[str, str]:
         """What went wrong in the last scrape, by collector."""
         return {name: describe(outcome.error) for name, outcome in self.last.items() if outcome.error is not None}
-
-
-def _start(work: Callable[..., None], *args: Any) -> threading.Thread:
-    """A thread that does not keep the process from ending."""
-    thread = threading.Thread(target=work, args=args, name=work.__name__.strip("_"), daemon=True)
-    thread.start()
-    return thread

@@ -207,6 +207,7 @@ class Life(RuleBasedStateMachine):
             if self.is_new or (document["_id"] not in self.counted and moment >= int(since)):
                 self.see(document)
         self.is_new = False
+        self.sealed |= {one for one in self.counted if one.generation_time < NOW - timedelta(hours=2)}  # history
         assert shown[MESSAGES] == len(self.counted)
         assert shown[TOKENS] == sum(self.counted.values())
 

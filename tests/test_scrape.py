@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from librechat_exporter import scrape
-from tests.conftest import MakeExporter
+from tests.conftest import Document, MakeExporter
 
 UP = ("librechat_up", ())
 ACTIVE = ("librechat_active_users", ())
@@ -163,16 +163,39 @@ def test_a_thread_that_does_not_start_spoils_one_scrape_only(
     exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = exporter()
-    start = scrape._start
+    submit = one.daemon.runner._threads.submit
 
     def fail(*_arguments: Any) -> Any:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(scrape, "_start", fail)
+    monkeypatch.setattr(one.daemon.runner._threads, "submit", fail)
     with pytest.raises(RuntimeError):
         one.scrape()
-    monkeypatch.setattr(scrape, "_start", start)
+    monkeypatch.setattr(one.daemon.runner._threads, "submit", submit)
     assert one.scrape()[UP] == 1
+
+
+def test_a_scrape_starts_no_thread_and_reads_no_document_twice(
+    exporter: MakeExporter, database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = exporter()
+    for _ in range(20):
+        one.scrape()
+    started: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", started.append)
+    read: list[bytes] = []
+    rows = one.daemon.librechat.rows
+    monkeypatch.setattr(
+        one.daemon.librechat,
+        "rows",
+        lambda *given: (read.append(document) or (document, row) for document, row in rows(*given)),  # type: ignore[func-returns-value]
+    )
+    database["messages"].insert_many([{"messageId": f"m{n}"} for n in range(30)])
+    assert one.scrape()["librechat_messages_total", ()] == 30
+    assert len(read) == len(set(read)) == 30
+    one.scrape()
+    assert len(read) == 30
+    assert started == []
 
 
 def test_stopping_lets_a_usual_scrape_end(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ def _table(metrics: tuple[Metric, ...]) -> str:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         toggles = ", ".join(f"`{group.upper()}`" for group in metric.groups)
         kind = {"self": "exporter"}.get(metric.kind, metric.kind)
-        lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {kind} | {toggles} | {metric.help} |")
+        told = "; ".join((metric.help, *metric.changes))
+        lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {kind} | {toggles} | {told} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,9 +1,9 @@
 """What users think of the answers.
 
-No index of LibreChat's leads to rated messages. Those of the last day are found by their date, on every scrape; where
-there are so many messages that this is not quick, a scrape shows them as of the one before. For older ones the whole
-collection is read, in the background, and less often the longer it takes; `librechat_exporter_data_age_seconds` says
-how old that is. Where an operator has made an index for ratings, all are read on every scrape.
+No index of LibreChat's leads to rated messages. Those of the last day are found by their date, for older ones the
+whole collection is read. Where that is quick, it is done on every scrape, else in the background, the last day's every
+quarter of a minute, and less often the longer it takes; `librechat_exporter_data_age_seconds` says how old the older
+ones are. Where an operator has made an index for ratings, all are read on every scrape.
 """
 
 import json
@@ -32,8 +32,9 @@ from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
 from librechat_exporter.rows import model_of
 
 WINDOW = timedelta(minutes=5)
-# Ratings of messages that are not older than this are exact.
-EXACT = timedelta(days=1)
+# Ratings of messages that are not older than this are read more often than the others: after so many seconds.
+NEWER = timedelta(days=1)
+NEWER_SECONDS = 15.0
 
 
 def _gauge(name: str, text: str, *labels: str) -> Metric:
@@ -132,9 +133,8 @@ class RatingsCollector(Collector):
         older = self._older.get(lambda: self._read(scrape), scrape.deadline, scrape.settings.state_refresh)
         rows = older.rows
         if older.until is not None:
-            # Read on every scrape, but waited for only where that is quick: else it is as of the scrape before.
             created = created_after(datetime.fromtimestamp(older.until, UTC))
-            rows = rows + older.newer.get(lambda: read(scrape.librechat, created), scrape.deadline, every=1.0)
+            rows = rows + older.newer.get(lambda: read(scrape.librechat, created), scrape.deadline, NEWER_SECONDS)
         labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
         samples = scrape.samples()
         for row in rows:
@@ -152,7 +152,7 @@ class RatingsCollector(Collector):
             return Older(None, read(scrape.librechat, {}), newer)
         self._older.at_once = AT_ONCE_SECONDS
         started = time.time()
-        until = int((scrape.librechat.now() - EXACT).timestamp())
+        until = int((scrape.librechat.now() - NEWER).timestamp())
         rows = read(scrape.librechat, not_created_after(datetime.fromtimestamp(until, UTC)))
         took = time.time() - started
         if took > AT_ONCE_SECONDS:

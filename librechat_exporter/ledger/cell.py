@@ -8,7 +8,8 @@ from librechat_exporter.metric import Series
 from librechat_exporter.rows import Model, model_of
 
 _SHAPES_REMEMBERED = 20_000
-_shapes: dict[tuple[Series, ...], tuple[Series, ...]] = {}
+# Series of cells, as they are held and as they are written.
+_shapes: dict[tuple[Series, ...], tuple[tuple[Series, ...], str]] = {}
 
 
 class Pins(NamedTuple):
@@ -19,6 +20,9 @@ class Pins(NamedTuple):
     label: str
     prompt: float | None
     agent: str | None
+
+
+_pins: dict[Pins, Pins] = {}
 
 
 class Cell:
@@ -38,14 +42,14 @@ class Cell:
         row: int | None = None,
         settled: frozenset[str] = frozenset(),
     ) -> None:
-        series = tuple(samples)
-        if len(_shapes) >= _SHAPES_REMEMBERED:
-            _shapes.clear()
-        self.series = _shapes.setdefault(series, series)
-        self.amounts = tuple(samples.values())
-        self.pins = pins
+        self.hold(samples)
+        self.pins = _shared(pins)
         self.row = row
         self.settled = settled
+
+    def hold(self, samples: Mapping[Series, float]) -> None:
+        self.series = _shape(tuple(samples))[0]
+        self.amounts = tuple(samples.values())
 
     def samples(self) -> dict[Series, float]:
         return dict(zip(self.series, self.amounts, strict=True))
@@ -55,18 +59,33 @@ class Cell:
         return {name for name, _ in self.series}
 
     def dump(self) -> str:
-        samples = [[name, labels, amount] for (name, labels), amount in zip(self.series, self.amounts, strict=True)]
-        model, prompt, agent = None, None, None
-        if self.pins is not None:
-            model, prompt, agent = [self.pins.model, self.pins.label], self.pins.prompt, self.pins.agent
-        return json.dumps([samples, model, prompt, agent, sorted(self.settled)])
+        told = [self.pins, sorted(self.settled)] if self.pins is not None or self.settled else []
+        return f"[{_shape(self.series)[1]}, [{', '.join(map(repr, self.amounts))}], {json.dumps(told)}]"
 
     @classmethod
     def load(cls, text: str) -> "Cell":
-        """Older ones have no agent, or nothing that is settled."""
-        samples, model, prompt, agent, settled = (*json.loads(text), None, None)[:5]
+        series, amounts, told = json.loads(text)
+        pins, settled = told or (None, ())
+        named = ((name, tuple(labels)) for name, labels in series)
         return cls(
-            {(name, tuple(labels)): amount for name, labels, amount in samples},
-            Pins(model_of(model[0]), model[1], prompt, agent) if model else None,
-            settled=frozenset(settled or ()),
+            dict(zip(named, amounts, strict=True)),
+            Pins(model_of(pins[0]), *pins[1:]) if pins else None,
+            settled=frozenset(settled),
         )
+
+
+def _shared(pins: Pins | None) -> Pins | None:
+    if pins is None:
+        return None
+    if len(_pins) >= _SHAPES_REMEMBERED:
+        _pins.clear()
+    return _pins.setdefault(pins, pins)
+
+
+def _shape(series: tuple[Series, ...]) -> tuple[tuple[Series, ...], str]:
+    known = _shapes.get(series)
+    if known is None:
+        if len(_shapes) >= _SHAPES_REMEMBERED:
+            _shapes.clear()
+        known = _shapes[series] = series, json.dumps(series)
+    return known

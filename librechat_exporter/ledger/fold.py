@@ -1,5 +1,6 @@
 """How the documents of one collection are counted."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from librechat_exporter.ledger.windowed import HOUR, hour_of
 from librechat_exporter.librechat import LibreChat, Span
 from librechat_exporter.metric import LabelGuard, Metric, Samples
 from librechat_exporter.rows import Link, Question
+
+_HOUR_SECONDS = HOUR.total_seconds()
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -64,9 +67,12 @@ class Reading:
 
     def hour(self, created: float) -> str | None:
         """The hour of a Unix time, as the last label of what is counted in windows; None if it is in no window."""
-        if self.kept is None or not self.kept.timestamp() <= created <= self.now.timestamp():
-            return None
-        return str(int(created // HOUR.total_seconds()))
+        since, until = self._bounds
+        return str(int(created // _HOUR_SECONDS)) if since <= created <= until else None
+
+    @functools.cached_property
+    def _bounds(self) -> tuple[float, float]:
+        return self.kept.timestamp() if self.kept is not None else float("inf"), self.now.timestamp()
 
     @property
     def span(self) -> Span | None:

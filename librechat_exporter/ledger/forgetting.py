@@ -32,7 +32,8 @@ def forget_label(state: State, folds: Iterable[Fold], label: str, value: str) ->
             for document, cell in source.cells.items()
             if any(map(is_of, cell.series))
         }
-        state.save(fold.name, SourceState(source.open_from, cells=cells), (), series, {}, ())
+        with state.transaction():
+            state.save(fold.name, SourceState(source.open_from, cells=cells), (), series)
         forgotten += len(series)
     state.forget_label(label, value)
     return forgotten

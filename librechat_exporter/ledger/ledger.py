@@ -7,6 +7,7 @@ rewritten takes anything back. A document older than that is sealed: its cell is
 first start, or came in numbers during a long stop, is history, folded in the background.
 """
 
+import contextlib
 import functools
 import logging
 import sqlite3
@@ -18,6 +19,7 @@ from datetime import datetime, timedelta
 
 import pymongo
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
 from librechat_exporter.fields import Document
@@ -46,7 +48,7 @@ _UNSETTLED_OPEN = timedelta(hours=1)
 _MOST_LAG = timedelta(hours=1)
 # A document may appear so long after others with greater `_id`s; a scrape finds it if it is among so many last ones.
 _LATE = timedelta(seconds=60)
-_LATE_DOCUMENTS = 5_000
+_LATE_DOCUMENTS = 2_000
 # Of those that are still being written a scrape reads the newest.
 _UNSETTLED_READ = 500
 _IDS_AT_ONCE = 20_000
@@ -55,6 +57,10 @@ _COUNTED_AT_ONCE = 500
 # What was not read when it was open, and is more than this, is history.
 _MOST_UNREAD = 20_000
 _REMEMBER_SECONDS = 3600.0
+# A source with more new documents a second than this is read so often, also if nobody scrapes.
+_BUSY_RATE = 10.0
+_BUSY_SECONDS = 1.0
+_BUSY_DEADLINE = 5.0
 _CLOCK = "clock"
 
 
@@ -123,8 +129,11 @@ class Ledger:
                 begun = time.monotonic()
                 self._read_new(source, now)
                 source.fresh = begun
+
+    def save(self) -> None:
+        """Commits all that was counted. What collectors have told is shown only after that."""
         with self._lock:
-            self._save(source)
+            self._save(*self._sources.values())
 
     def is_folded(self, *metrics: Metric) -> bool:
         """Whether all history of these is counted: until then they are not shown."""
@@ -245,8 +254,7 @@ class Ledger:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         with self._lock:
-            for source in self._sources.values():
-                self._save(source)
+            self._save(*self._sources.values())
             self._state.close()
             self._closed = True
 
@@ -317,7 +325,21 @@ class Ledger:
                     self._faults.failed("The ledger's ticker", error)
             else:
                 self._faults.succeeded("The ledger's ticker")
-            self._stop.wait(TICK_SECONDS)
+            due = time.monotonic() + TICK_SECONDS
+            while time.monotonic() < due and not self._stop.wait(_BUSY_SECONDS):
+                self._read_busy()
+
+    def _read_busy(self) -> None:
+        """Reads what is new where much is, so that a scrape finds little. What fails, the next scrape tells."""
+        for source in self._sources.values():
+            if source.is_busy and source.is_read and time.monotonic() - source.fresh > _BUSY_SECONDS / 2:
+                with contextlib.suppress(PyMongoError, TimeoutError), pymongo.timeout(_BUSY_DEADLINE):
+                    with self._folding(source, time.monotonic() + _BUSY_SECONDS):
+                        begun = time.monotonic()
+                        self._read_new(source, self._librechat.now())
+                        source.fresh = begun
+                    with self._lock:
+                        self._save(source)
 
     # Reading. source.folding is held while documents are read, the ledger's lock while they are counted.
 
@@ -335,6 +357,9 @@ class Ledger:
         if not source.is_planned:
             newest = self._librechat.newest_id(source.fold.collection)
             opening = self._opening(BEGINNING, now, newest.binary if newest is not None else None)
+            if self._librechat.may_lag and opening > BEGINNING:
+                # The newest may have been told by one member, and history be read on another that lags.
+                opening = id_at(time_of(opening) - _MOST_LAG)
             with self._lock:
                 if not source.is_planned:
                     source.open_from = opening
@@ -361,7 +386,12 @@ class Ledger:
         unsettled = sorted(source.unsettled)[-_UNSETTLED_READ:]
         while True:
             ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)
-            self._read(source, [*unsettled, *(one for one in ids if one not in source.cells)], now)
+            new = [one for one in ids if one not in source.cells]
+            passed = time.monotonic() - source.fresh
+            source.is_busy = len(new) > _BUSY_RATE * passed
+            dense = bool(new) and ids[-len(new) :] == new  # as usual, all that are new come after all others
+            self._read(source, new, now, dense=dense)
+            self._read(source, unsettled, now)
             if len(ids) < _IDS_AT_ONCE:
                 return
             start, unsettled = after(ids[-1]), []
@@ -402,6 +432,8 @@ class Ledger:
                 ids = self._librechat.ids(source.fold.collection, start, _READ_AT_ONCE)
                 some = ids if end is None else [one for one in ids if one < end]
                 self._read(source, some, now, dense=True)
+            with self._lock:
+                self._save(source)
             if len(ids) < _READ_AT_ONCE or (end is not None and ids[-1] >= end):
                 return
             start = after(ids[-1])
@@ -452,21 +484,17 @@ class Ledger:
 
     # State. Each of these is called with the ledger's lock held.
 
-    def _save(self, source: Source) -> None:
+    def _save(self, *sources: Source) -> None:
         """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
         self._unsaved_labels += self.guard.take_unsaved()
-        changes = source.changes()
-        if self._closed or not (changes or self._last_seen.unsaved or self._unsaved_labels):
+        changed = [source for source in sources if source.has_changed]
+        if self._closed or not (changed or self._last_seen.unsaved or self._unsaved_labels):
             return
         try:
-            self._state.save(
-                source.fold.name,
-                changes,
-                source.dropped_cells,
-                source.expired,
-                self._last_seen.unsaved,
-                self._unsaved_labels,
-            )
+            with self._state.transaction():
+                for source in changed:
+                    self._state.save(source.fold.name, source.changes(), source.dropped_cells, source.expired)
+                self._state.save_seen(self._last_seen.unsaved, self._unsaved_labels)
         except Exception as error:  # noqa: BLE001
             if not self._save_failed:
                 log.error("STATE_PATH cannot be written (%s): counters may fall at the next restart", describe(error))  # noqa: TRY400
@@ -475,7 +503,8 @@ class Ledger:
         if self._save_failed:
             log.info("STATE_PATH can be written again; nothing was lost")
         self._save_failed = False
-        source.changes_saved()
+        for source in changed:
+            source.changes_saved()
         self._last_seen.unsaved = {}
         self._unsaved_labels = []
 

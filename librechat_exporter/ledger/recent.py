@@ -2,28 +2,34 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from librechat_exporter.ledger.cell import Cell
 from librechat_exporter.metric import LabelValues, Metric, Series
 
+_T = TypeVar("_T")
+
 LENGTH = timedelta(minutes=5)
+_PLACES_REMEMBERED = 20_000
 
 
 class Moment(NamedTuple):
-    """When a message was created, as a Unix time, in which conversation, by whom, and whether that called tools."""
+    """When a message was created, as a Unix time, by whom, a hash of its conversation, and whether it calls tools."""
 
     created: float
     user: str | None
-    conversation: str | None
+    conversation: int | None
     used_tools: bool
 
 
 class _Entry(NamedTuple):
+    """series, amounts: what the message counts as, as its cell holds it, so that it takes no place of its own."""
+
     moment: Moment
-    samples: tuple[tuple[Series, float], ...]
+    series: tuple[Series, ...]
+    amounts: tuple[float, ...]
 
 
 class Recent:
@@ -35,9 +41,10 @@ class Recent:
     def __init__(self, mirrored: Mapping[str, Metric]) -> None:
         """mirrored: by the name of a metric that a message counts in, the one that shows it here."""
         self._mirrored = mirrored
-        # Messages stay as long as they are open: the clock may go back.
+        # By the series of messages, the places of those that are mirrored.
+        self._places: dict[tuple[Series, ...], tuple[int, ...]] = {}
+        # Of messages that are within the five minutes, or will be.
         self._entries: dict[bytes, _Entry] = {}
-        self._sealed: set[bytes] = set()
         # Those within the five minutes, and in order of time what will enter and leave them.
         self._within: set[bytes] = set()
         self._entering: list[tuple[float, bytes]] = []
@@ -46,30 +53,19 @@ class Recent:
         # By series the sum, and how many messages it is of.
         self._sums: dict[Series, list[float]] = {}
         self._users: Counter[str] = Counter()
-        self._conversations: Counter[str] = Counter()
+        self._conversations: Counter[int] = Counter()
         self._tool_users: Counter[str] = Counter()
 
     def put(self, document: bytes, moment: Moment, cell: Cell) -> None:
-        """A message that was read."""
+        """A message that was read, and what it counts as."""
         if document in self._within:
             self._count(self._entries[document], -1)
             self._within.discard(document)
-        pairs = zip(cell.series, cell.amounts, strict=True)
-        samples = tuple((series, amount) for series, amount in pairs if series[0] in self._mirrored)
-        self._entries[document] = _Entry(moment, samples)
         if moment.created > self._now - LENGTH.total_seconds():
+            self._entries[document] = _Entry(moment, cell.series, cell.amounts)
             heapq.heappush(self._entering, (moment.created, document))
-
-    def seal(self, documents: Iterable[bytes]) -> None:
-        """Messages that are not read again."""
-        for document in documents:
-            entry = self._entries.get(document)
-            if entry is None:
-                continue
-            if document in self._within or entry.moment.created > self._now:
-                self._sealed.add(document)
-            else:
-                del self._entries[document]
+        else:
+            self._entries.pop(document, None)
 
     def advance(self, now: datetime) -> None:
         """Moves the five minutes so that they end now."""
@@ -85,18 +81,19 @@ class Recent:
         since = moment - LENGTH.total_seconds()
         while self._entering and self._entering[0][0] <= moment:
             created, document = heapq.heappop(self._entering)
-            if self._is_of(document, created) and document not in self._within and created > since:
+            if not self._is_of(document, created) or document in self._within:
+                continue
+            if created > since:
                 self._within.add(document)
                 self._count(self._entries[document], 1)
                 heapq.heappush(self._leaving, (created, document))
+            else:
+                del self._entries[document]
         while self._leaving and self._leaving[0][0] <= since:
             created, document = heapq.heappop(self._leaving)
             if document in self._within and self._is_of(document, created):
                 self._within.discard(document)
-                self._count(self._entries[document], -1)
-                if document in self._sealed:
-                    self._sealed.discard(document)
-                    del self._entries[document]
+                self._count(self._entries.pop(document), -1)
 
     def _is_of(self, document: bytes, created: float) -> bool:
         """Whether a place in the order of time is still the message's."""
@@ -104,22 +101,23 @@ class Recent:
         return entry is not None and entry.moment.created == created
 
     def _count(self, entry: _Entry, sign: int) -> None:
-        for series, amount in entry.samples:
+        places = self._places.get(entry.series)
+        if places is None:
+            if len(self._places) >= _PLACES_REMEMBERED:
+                self._places.clear()
+            places = tuple(place for place, (name, _) in enumerate(entry.series) if name in self._mirrored)
+            self._places[entry.series] = places
+        for place in places:
+            series, amount = entry.series[place], entry.amounts[place]
             held = self._sums.setdefault(series, [0, 0])
             held[0] += sign * amount
             held[1] += sign
             if not held[1]:
                 del self._sums[series]
         moment = entry.moment
-        for counter, one in (
-            (self._users, moment.user),
-            (self._conversations, moment.conversation),
-            (self._tool_users, moment.user if moment.used_tools else None),
-        ):
-            if one is not None:
-                counter[one] += sign
-                if not counter[one]:
-                    del counter[one]
+        _add(self._users, moment.user, sign)
+        _add(self._conversations, moment.conversation, sign)
+        _add(self._tool_users, moment.user if moment.used_tools else None, sign)
 
     def values(self) -> dict[Metric, dict[LabelValues, float]]:
         """Sums by metric and labels; a metric without labels is 0 if there are no messages."""
@@ -133,3 +131,10 @@ class Recent:
     def distinct(self) -> tuple[int, int, int]:
         """Users, conversations, and users who called tools."""
         return len(self._users), len(self._conversations), len(self._tool_users)
+
+
+def _add(counter: Counter[_T], one: _T | None, sign: int) -> None:
+    if one is not None:
+        counter[one] += sign
+        if not counter[one]:
+            del counter[one]

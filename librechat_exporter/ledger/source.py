@@ -68,6 +68,7 @@ class Source:
         self.newest: bytes | None = None
         self.is_read = False  # all that is open, since the start
         self.fresh = float("-inf")
+        self.is_busy = False
         self.first: bytes | None = None
         self.chunk = FIRST_CHUNK
         self.logged = time.monotonic()
@@ -136,12 +137,14 @@ class Source:
             self.counted[name] = off
             self.changed_counted.add(name)
 
-    def changes(self) -> SourceState | None:
-        """What is to be saved."""
-        if not (
+    @property
+    def has_changed(self) -> bool:
+        return bool(
             self.changed_totals or self.changed_cells or self.dropped_cells or self.expired or self.changed_counted
-        ):
-            return None
+        )
+
+    def changes(self) -> SourceState:
+        """What is to be saved."""
         return SourceState(
             self.open_from,
             {name: self.counted[name] for name in self.changed_counted},
@@ -188,14 +191,16 @@ class Source:
             else:
                 bisect.insort(self.order, document)
             self.newest = max(document, self.newest or document)
+            counted = cell
         else:
-            self._raise(document, cell, found)
+            counted = self._raise(document, cell, found)
         cell.row = row if found.final else None
         (self.unsettled.add if found.unsettled else self.unsettled.discard)(document)
         if found.moment is not None:
-            self.recent.put(document, found.moment, Cell(found.samples))
+            self.recent.put(document, found.moment, counted)
 
-    def _raise(self, document: bytes, cell: Cell, found: Found) -> None:
+    def _raise(self, document: bytes, cell: Cell, found: Found) -> Cell:
+        """The document as it counts now, of which the cell holds the most that it ever was."""
         samples = cell.samples()
         before = dict(samples)
         for series in samples.keys() | found.samples.keys():
@@ -212,8 +217,10 @@ class Source:
                 self.add(series, max(0, now - was))
                 samples[series] = max(was, now)
         if samples != before or found.pins != cell.pins:
-            self.cells[document].__init__(samples, found.pins, None, cell.settled)  # type: ignore[misc]
+            cell.hold(samples)
+            cell.pins = found.pins
             self.changed_cells.add(document)
+        return cell if samples == found.samples else Cell(found.samples)
 
     def pass_over(self, document: bytes) -> None:
         """Notes a document that cannot be read."""
@@ -235,7 +242,6 @@ class Source:
         self.changed_cells.difference_update(sealed)
         self.dropped_cells.update(sealed)
         self.unsettled.difference_update(sealed)
-        self.recent.seal(sealed)
         self.open_from = before
         if self.counted and sealed:
             self.changed_counted.add(next(iter(self.counted)))  # so that open_from is saved

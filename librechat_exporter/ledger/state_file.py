@@ -9,9 +9,11 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from librechat_exporter.ledger.cell import Cell
 from librechat_exporter.ledger.upgrade import upgrade
@@ -243,53 +245,47 @@ class State:
             source.cells[bytes.fromhex(document)] = Cell.load(cell)
         return source
 
-    def save(
-        self,
-        name: str,
-        changed: SourceState | None,
-        dropped: Iterable[bytes],
-        expired: Iterable[Series],
-        seen: Seen,
-        labels: Iterable[tuple[str, str]],
-    ) -> None:
-        """Writes what of a source has changed, if anything, and what came with it, in one transaction.
+    def transaction(self) -> AbstractContextManager[Any]:
+        """In which several things are saved, all or none."""
+        return self._connection
+
+    def save(self, name: str, changed: SourceState, dropped: Iterable[bytes], expired: Iterable[Series]) -> None:
+        """Writes what of a source has changed, within a transaction.
 
         dropped: documents whose cells are no longer needed; expired: series that are not.
         """
-        changed = changed or SourceState(b"")
-        with self._connection as connection:
-            if changed.open_from:
-                connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (name, changed.open_from.hex()))
-            connection.executemany(
-                "INSERT OR REPLACE INTO metric VALUES (?, ?, ?, ?, ?)",
-                [
-                    (name, metric, one.shape, one.changes, json.dumps([[a.hex(), b.hex()] for a, b in one.missing]))
-                    for metric, one in changed.counted.items()
-                ],
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO total VALUES (?, ?, ?, ?)",
-                [
-                    (name, metric, json.dumps(values), amount if abs(amount) <= _MOST else str(int(amount)))
-                    for (metric, values), amount in changed.totals.items()
-                ],
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO open VALUES (?, ?, ?)",
-                [(name, document.hex(), cell.dump()) for document, cell in changed.cells.items()],
-            )
-            connection.executemany(
-                "DELETE FROM open WHERE source = ? AND id = ?", [(name, document.hex()) for document in dropped]
-            )
-            connection.executemany(
-                "DELETE FROM total WHERE source = ? AND metric = ? AND labels = ?",
-                [(name, metric, json.dumps(values)) for metric, values in expired],
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)",
-                _rows(seen),
-            )
-            connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
+        connection = self._connection
+        connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (name, changed.open_from.hex()))
+        connection.executemany(
+            "INSERT OR REPLACE INTO metric VALUES (?, ?, ?, ?, ?)",
+            (
+                (name, metric, one.shape, one.changes, json.dumps([[a.hex(), b.hex()] for a, b in one.missing]))
+                for metric, one in changed.counted.items()
+            ),
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO total VALUES (?, ?, ?, ?)",
+            (
+                (name, metric, json.dumps(values), amount if abs(amount) <= _MOST else str(int(amount)))
+                for (metric, values), amount in changed.totals.items()
+            ),
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO open VALUES (?, ?, ?)",
+            ((name, document.hex(), cell.dump()) for document, cell in changed.cells.items()),
+        )
+        connection.executemany(
+            "DELETE FROM open WHERE source = ? AND id = ?", ((name, document.hex()) for document in dropped)
+        )
+        connection.executemany(
+            "DELETE FROM total WHERE source = ? AND metric = ? AND labels = ?",
+            ((name, metric, json.dumps(values)) for metric, values in expired),
+        )
+
+    def save_seen(self, seen: Seen, labels: Iterable[tuple[str, str]]) -> None:
+        """Writes users that were seen and label values that were admitted, within a transaction."""
+        self._connection.executemany("INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)", _rows(seen))
+        self._connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
 
     def forget_metric(self, source: str, name: str) -> None:
         """Forgets the totals of a metric, or the users seen of a kind."""

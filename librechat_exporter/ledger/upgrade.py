@@ -90,13 +90,13 @@ def _whole(source: str, version: int, metric: str, labels: list[str], value: flo
 def _convert_cells(connection: sqlite3.Connection, source: str, version: int) -> None:
     cells = connection.execute("SELECT id, cell FROM open WHERE source = ?", (source,)).fetchall()
     for document, cell in cells:
-        samples, model, *rest = json.loads(cell)
-        samples = [
-            [metric, labels, _whole(source, version, metric, labels, amount)] for metric, labels, amount in samples
-        ]
+        samples, model, prompt, agent = (*json.loads(cell), None)[:4]
+        series = [[metric, labels] for metric, labels, _ in samples]
+        amounts = [_whole(source, version, metric, labels, amount) for metric, labels, amount in samples]
         if model and isinstance(model[0], str) and model[0].startswith(_AGENT):
             model[0] = [model[0].removeprefix(_AGENT)]
+        told = [[*model, prompt, agent], []] if model else []
         connection.execute(
             "UPDATE open SET cell = ? WHERE source = ? AND id = ?",
-            (json.dumps([samples, model, *rest]), source, document),
+            (json.dumps([series, amounts, told]), source, document),
         )

@@ -258,7 +258,7 @@ async def _write(http: h11.Connection, writer: asyncio.StreamWriter, response: R
     headers = [*response.headers, ("Content-Length", str(len(response.body))), ("Server", "librechat-exporter")]
     head = h11.Response(status_code=response.status, headers=headers, reason=response.status.phrase)
     writer.transport.set_write_buffer_limits(high=_CHUNK)
-    writer.write(http.send(head) or b"")
+    begun = http.send(head) or b""
     if not is_head:
         http.send(h11.Data(response.body))  # whose length the head has told, so it is sent as it is
     http.send(h11.EndOfMessage())
@@ -266,7 +266,9 @@ async def _write(http: h11.Connection, writer: asyncio.StreamWriter, response: R
     with contextlib.suppress(ConnectionResetError):
         async with asyncio.timeout(WRITE_SECONDS):
             # A transport copies what it cannot send at once. So clients that do not read share one body.
-            for start in range(0, len(body), _CHUNK):
+            writer.write(begun + body[:_CHUNK])
+            await writer.drain()
+            for start in range(_CHUNK, len(body), _CHUNK):
                 writer.write(body[start : start + _CHUNK])
                 await writer.drain()
             while writer.transport.get_write_buffer_size():

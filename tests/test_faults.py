@@ -117,14 +117,16 @@ def test_one_command_fails_or_is_slow(private_mongod: Mongod, lone: Process) -> 
     lone.start()
     lone.scrape()
     with pymongo.MongoClient[Document](private_mongod.uri) as client:
-        with failing(client, failCommands=["find"], errorCode=8000, namespace="lone.conversations"):
+        with failing(client, failCommands=["aggregate"], errorCode=8000, namespace="lone.conversations"):
             values = lone.scrape()
             assert success(values, "conversations") == 0
             assert errors(values, "conversations", "query") >= 1
             assert ("librechat_conversations_total", ()) not in values
             assert (values[UP], values[MESSAGES]) == (1, 1)
         assert lone.scrape()["librechat_conversations_total", ()] == 0
-        with failing(client, failCommands=["find"], blockConnection=True, blockTimeMS=4000, namespace="lone.messages"):
+        with failing(
+            client, failCommands=["aggregate"], blockConnection=True, blockTimeMS=4000, namespace="lone.messages"
+        ):
             values, seconds = timed(lone, 1.5)
             assert seconds < 2
             assert success(values, "recent") == 0

@@ -81,7 +81,6 @@ class MessagesFold(Fold):
             label, agent = cell.pins.label, cell.pins.agent or named.get(kind.model, ("", None))[1]
         else:
             label, agent = named[kind.model]
-            label = reading.guard.admit("model", label)
         prompt, is_asked = None, True
         if not kind.by_user:
             before = _prompt(cell)

@@ -7,7 +7,9 @@ from typing import NamedTuple
 from librechat_exporter.metric import Series
 from librechat_exporter.rows import Model, model_of
 
-_SHAPES_REMEMBERED = 20_000
+_SHAPES_REMEMBERED = 5_000
+# Documents with more series, as those with many tool calls, hardly share them.
+_MOST_SHARED = 40
 # Series of cells, as they are held and as they are written.
 _shapes: dict[tuple[Series, ...], tuple[tuple[Series, ...], str]] = {}
 
@@ -48,7 +50,8 @@ class Cell:
         self.settled = settled
 
     def hold(self, samples: Mapping[Series, float]) -> None:
-        self.series = _shape(tuple(samples))[0]
+        series = tuple(samples)
+        self.series = _shape(series)[0] if len(series) <= _MOST_SHARED else series
         self.amounts = tuple(samples.values())
 
     def samples(self) -> dict[Series, float]:
@@ -85,7 +88,9 @@ def _shared(pins: Pins | None) -> Pins | None:
 def _shape(series: tuple[Series, ...]) -> tuple[tuple[Series, ...], str]:
     known = _shapes.get(series)
     if known is None:
-        if len(_shapes) >= _SHAPES_REMEMBERED:
-            _shapes.clear()
-        known = _shapes[series] = series, json.dumps(series)
+        known = series, json.dumps(series)
+        if len(series) <= _MOST_SHARED:
+            if len(_shapes) >= _SHAPES_REMEMBERED:
+                _shapes.clear()
+            _shapes[series] = known
     return known

@@ -22,7 +22,6 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
-from librechat_exporter.fields import Document
 from librechat_exporter.ledger.binding import Binding, Verdict
 from librechat_exporter.ledger.clock import Clock
 from librechat_exporter.ledger.fold import Fold, Reading, kept_from
@@ -54,6 +53,7 @@ _UNSETTLED_READ = 500
 _IDS_AT_ONCE = 20_000
 _READ_AT_ONCE = 2_000
 _COUNTED_AT_ONCE = 500
+_BYTES_AT_ONCE = 1_000_000
 # What was not read when it was open, and is more than this, is history.
 _MOST_UNREAD = 20_000
 _REMEMBER_SECONDS = 3600.0
@@ -449,19 +449,22 @@ class Ledger:
             )
 
     def _count_open(self, source: Source, ids: Sequence[bytes], now: datetime, *, dense: bool) -> None:
-        batch: list[tuple[bytes, int, Document]] = []
+        batch: list[tuple[bytes, int, bytes]] = []
+        size = 0
         for one in changed_rows(self._librechat, source, ids, dense=dense):
             batch.append(one)
-            if len(batch) == _COUNTED_AT_ONCE:
+            size += len(one[2])
+            if len(batch) == _COUNTED_AT_ONCE or size > _BYTES_AT_ONCE:
                 self._count_batch(source, batch, now)
-                batch = []
+                batch, size = [], 0
         if batch:
             self._count_batch(source, batch, now)
 
-    def _count_batch(self, source: Source, batch: Sequence[tuple[bytes, int, Document]], now: datetime) -> None:
+    def _count_batch(self, source: Source, batch: Sequence[tuple[bytes, int, bytes]], now: datetime) -> None:
         reading = self._reading(source, kept_from(now, self.windows.kept), None, now)
         cells = [source.cells.get(document) for document, _, _ in batch]
-        found, seen = source.fold.fold_open(reading, [row for _, _, row in batch], cells)
+        rows = [self._librechat.decode(row) for _, _, row in batch]
+        found, seen = source.fold.fold_open(reading, rows, cells)
         with self._lock:
             self._last_seen.add(seen)
             for (document, digest, _), one in zip(batch, found, strict=True):

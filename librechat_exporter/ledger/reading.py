@@ -58,7 +58,7 @@ def match_of(ids: Sequence[bytes], *, dense: bool) -> Document:
 
 def changed_rows(
     librechat: LibreChat, source: Source, ids: Sequence[bytes], *, dense: bool
-) -> Iterator[tuple[bytes, int, Document]]:
+) -> Iterator[tuple[bytes, int, bytes]]:
     """The `_id`, the hash and the row of each of these documents that is not as it was when it was counted last."""
     match = match_of(ids, dense=dense)
     most = 2 * len(ids) + 1000 if dense else len(ids)
@@ -66,4 +66,4 @@ def changed_rows(
         known = source.cells.get(document)
         digest = hash(row)
         if known is None or known.row != digest:
-            yield document, digest, librechat.decode(row)
+            yield document, digest, row

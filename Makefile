@@ -34,6 +34,7 @@ test: lint
 
 bench:
 	$(RUN) python -m benchmarks.scrape
+	$(RUN) python -m benchmarks.rates
 	tools/debian-packages.sh
 	$(RUN) python -m benchmarks.export
 

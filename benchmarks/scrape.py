@@ -1,6 +1,7 @@
 """How much a scrape, a restart and the history cost, at several sizes of history, in one run: `make bench`."""
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -149,6 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="messages of history")
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     with Mongod() as server, pymongo.MongoClient[Document](server.uri) as client:
         results = {size: measure(server.uri, client, size) for size in arguments.sizes}
     print("| stored messages |", " | ".join(f"{size:,}" for size in results), "|")
@@ -157,6 +159,7 @@ def main() -> int:
         print(f"| {name} |", " | ".join(cell(result) for result in results.values()), "|")
     least, most = results[min(results)], results[max(results)]
     print(f"\nA scrape at {max(results):,} takes {most['scrape'] / least['scrape']:.2f} × that at {min(results):,}.")
+    print(f"The machine's load before was {load:.2f}.")
     return 0
 
 

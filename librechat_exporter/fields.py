@@ -105,7 +105,7 @@ RATINGS_INDEX = (
     '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1}, '
     '{name: "librechat_exporter_ratings", partialFilterExpression: {"feedback.rating": {$exists: true}}})'
 )
-TAG = when(has_type("$feedback.tag", "string"), text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN))
+TAG = {"$ifNull": [text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN)]}
 IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}}
 
 

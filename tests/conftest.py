@@ -120,14 +120,14 @@ def private_mongod() -> Iterator[Mongod]:
 
 
 class Exporter:
-    """The exporter without HTTP, in this process. `at` stops its clock."""
+    """The exporter without HTTP, in this process. `at` stops its clock, which is believed unless `doubts` is set."""
 
-    def __init__(self, settings: Settings, at: datetime | None = None) -> None:
+    def __init__(self, settings: Settings, at: datetime | None = None, *, doubts: bool = False) -> None:
         self.daemon = Daemon(settings)
         if at is not None:
             self.daemon.librechat.now = lambda: at  # type: ignore[method-assign]
-            # Tests set the clock: time does not pass by itself.
-            self.daemon.ledger.trusted = lambda now: now  # type: ignore[method-assign]
+            if not doubts:  # tests set the clock: time does not pass by itself
+                self.daemon.ledger.trusted = lambda now: now  # type: ignore[method-assign]
         self.daemon.ledger.start()
 
     def scrape(self, timeout: float = 10) -> Values:
@@ -163,14 +163,14 @@ def exporter(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> 
     """Makes exporters of the test's database; settings by keyword, `at` stops the clock."""
     running: list[Exporter] = []
 
-    def make(at: datetime | None = None, **settings: Any) -> Exporter:
+    def make(at: datetime | None = None, *, doubts: bool = False, **settings: Any) -> Exporter:
         given: dict[str, Any] = {
             "mongodb_uri": SecretStr(mongodb_uri),
             "mongodb_database": database.name,
             "state_path": str(tmp_path / "ledger.sqlite"),
             "listen_address": "127.0.0.1:0",
         } | settings
-        one = Exporter(Settings(_env_file=None, **given), at)  # type: ignore[call-arg]
+        one = Exporter(Settings(_env_file=None, **given), at, doubts=doubts)  # type: ignore[call-arg]
         running.append(one)
         return one
 

@@ -84,7 +84,7 @@ class ExportOracle:
         rating = feedback.get("rating") if isinstance(feedback, dict) else None
         if isinstance(feedback, dict) and rating in ("thumbsUp", "thumbsDown"):
             tag = feedback.get("tag")
-            tag = "" if tag is None else tag[:200].rstrip(" ") if isinstance(tag, str) else "unknown"
+            tag = "" if tag in (None, "") else (oracle.text(tag) or "unknown").rstrip(" ")
             up = rating == "thumbsUp"
             self._on_day(message, "daily_ratings_by_model", (model, tag), up, not up)
         for name, failed in oracle.tool_calls(message):

@@ -347,7 +347,7 @@ class Oracle:
                 self._add(f"librechat_thumbs_{word}_5m", 1)
             tag = feedback.get("tag")
             if tag is not None and tag != "":
-                tag = tag[:200] if isinstance(tag, str) else "unknown"
+                tag = text(tag) or "unknown"
                 self._add("librechat_rating_counts_per_tag", 1, tag=tag)
                 self._add(f"librechat_model_tag_thumbs_{word}", 1, model=name, tag=tag)
         for name in {*ups, *downs}:

@@ -22,6 +22,7 @@ import pytest
 
 from librechat_exporter import __version__
 from librechat_exporter.ledger.ledger import TICK_SECONDS
+from librechat_exporter.simulator import INDEXES
 from tests.conftest import METRICS_PY, Document, Process, with_read_only
 from tests.oracle import Oracle, Values
 from tests.test_truth import Recorder
@@ -308,8 +309,23 @@ class Campaign:
             self.clock.write_text(str(seconds))
             self.wait()
 
+    def restored(self) -> None:
+        """The same messages in a new collection, as after a restore; while the exporter runs, or while it does not."""
+        is_running = self.chance.random() < 0.5
+        if not is_running:
+            self.exporter.stop(signal.SIGKILL)
+        with self.writing:
+            documents = list(self.database["messages"].find())
+            self.database["spare"].insert_many(documents)
+            for field in INDEXES["messages"]:
+                self.database["spare"].create_index(field)
+            self.database["spare"].rename("messages", dropTarget=True)
+        if not is_running:
+            self.exporter.start()
+        self.wait()
+
     FAULTS = (
-        *(killed, stopped, paused, mongodb_paused, mongodb_killed, errors_injected, delays_injected),
+        *(killed, stopped, restored, paused, mongodb_paused, mongodb_killed, errors_injected, delays_injected),
         *(network_drops, network_delays, network_resets, disk_full, disk_read_only, clock_steps),
     )
 

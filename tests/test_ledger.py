@@ -26,12 +26,15 @@ from hypothesis.stateful import (
 from pydantic import SecretStr
 from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from librechat_exporter.collectors import cost, documents
 from librechat_exporter.collectors.messages_fold import SEEN, MessagesFold
 from librechat_exporter.faults import HistoryPendingError
+from librechat_exporter.ledger.clock import Clock
 from librechat_exporter.ledger.fold import Cache, Reading
 from librechat_exporter.ledger.last_seen import SEEN_KEPT
+from librechat_exporter.ledger.reading import is_documents_fault
 from librechat_exporter.ledger.state_file import Seen, State, StateInUseError
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Samples
@@ -158,7 +161,7 @@ class Life(RuleBasedStateMachine):
         self.newest = max(self.counted.keys() - self.sealed, default=None)
         self.is_new = True
 
-    @rule(tokens=st.integers(0, 100), ago=st.integers(0, 500))
+    @rule(tokens=st.integers(0, 100), ago=st.integers(-400, 500))
     def send(self, tokens: int, ago: int) -> None:
         self.number += 1
         self.messages().insert_one(message(self.now - timedelta(seconds=ago), self.number, tokenCount=tokens))
@@ -814,3 +817,69 @@ def test_one_source_that_fails_keeps_no_other_from_being_folded(
     with pytest.raises(KeyError):
         one.daemon.ledger.tick()
     assert one.daemon.ledger.values(documents.REGISTERED_USERS) == {(): 1}
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)], ids=["open", "history"])
+def test_a_document_that_cannot_be_read_is_passed_over(
+    database: Database[Document],
+    exporter: MakeExporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ago: timedelta,
+) -> None:
+    """As one that is too large for MongoDB to work on. The others are counted, and it is not tried for ever."""
+    chats = [message(NOW - ago - timedelta(seconds=n), n) for n in range(50)]
+    bad = chats[17]["_id"]
+    tried: list[Document] = []
+
+    def refuse(match: Document) -> None:
+        ids = match["_id"]
+        tried.append(ids)
+        if bad in ids["$in"] if "$in" in ids else ids["$gte"] <= bad <= ids.get("$lte", ids.get("$lt")):
+            raise OperationFailure("too large", 10334)
+
+    one = exporter(NOW)
+    one.scrape()
+    one.close()
+    rows, messages = LibreChat.rows, LibreChat.messages
+
+    def refused_rows(self: LibreChat, collection: str, match: Document, *rest: Any) -> Any:
+        refuse(match)
+        return rows(self, collection, match, *rest)
+
+    def refused_messages(self: LibreChat, match: Document, **given: Any) -> Any:
+        refuse(match)
+        return messages(self, match, **given)
+
+    monkeypatch.setattr(LibreChat, "rows", refused_rows)
+    monkeypatch.setattr(LibreChat, "messages", refused_messages)
+    database["messages"].insert_many(chats)
+    two = exporter(NOW, state_path=str(Path(one.daemon.settings.state_path).with_name("two.sqlite"))).folded()
+    assert two.scrape()[MESSAGES] == 49
+    assert two.scrape()["librechat_exporter_unreadable_documents_total", (("source", "messages"),)] == 1
+    before = len(tried)
+    two.scrape()
+    assert len(tried) == before
+    assert sum("cannot be read and is passed over" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_fault_of_the_server_passes_no_document_over() -> None:
+    refused = [OperationFailure("", code) for code in (13, 50, 91, 241, 11600)]
+    assert not any(is_documents_fault(error) for error in (*refused, AutoReconnect("away"), KeyError()))
+    assert is_documents_fault(OperationFailure("", 10334))
+
+
+def test_a_clock_that_stays_ahead_is_believed_after_an_hour() -> None:
+    passed = [0.0]
+    clock = Clock(None, lambda: passed[0])
+    clock.begin(NOW, NOW)
+    ahead = NOW + timedelta(days=40)
+    assert clock.trusted(ahead) < NOW + timedelta(minutes=2)
+    passed[0] = 1800
+    assert clock.trusted(ahead) < NOW + timedelta(hours=2)
+    passed[0] = 3601
+    assert clock.trusted(ahead) == ahead
+    assert clock.trusted(NOW) == NOW
+    again = Clock(NOW.timestamp(), lambda: passed[0])
+    again.begin(ahead, NOW - timedelta(days=1))
+    assert again.believed == NOW + timedelta(hours=1)

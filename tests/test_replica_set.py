@@ -170,6 +170,7 @@ def test_without_a_primary_a_secondary_serves_everything(
     assert counters(values) == counters(before)
 
 
+@pytest.mark.slow
 def test_a_wrong_database_name_is_told_without_a_primary(process: MakeProcess) -> None:
     with ReplicaSet(1) as alone:
         with alone.direct(alone.members[0]) as client:
@@ -333,6 +334,7 @@ def test_a_secondary_that_lags_has_all_messages_counted_once(
         assert counters(again.scrape()) == counters(values)
 
 
+@pytest.mark.slow
 def test_history_is_whole_if_one_member_tells_of_the_newest_and_one_that_lags_is_read(
     exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

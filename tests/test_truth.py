@@ -58,6 +58,8 @@ class Recorder(Simulator):
     def __init__(self, database: Database[Document]) -> None:
         super().__init__(database, seed=7, users=15)
         self.sent: Counter[tuple[tuple[str, str], ...]] = Counter()
+        # Answers that did not fail, as the windows show them.
+        self.answers: Counter[tuple[tuple[str, str], ...]] = Counter()
         self.seen_by_exporter: Any = lambda: None
         self.is_live = False
 
@@ -93,6 +95,8 @@ class Recorder(Simulator):
             self._count("librechat_answer_tokens_bucket", 1, model=model, le="+Inf")
         if 0 <= (answer["createdAt"] - question["createdAt"]).total_seconds() <= 3600:
             self._count("librechat_answer_seconds_count", 1, model=model)
+        if not failed:
+            self.answers[("class", "unclassified"), ("model", model), ("window", "30d")] += 1
         calls = list(oracle.tool_calls(answer))
         for agent in agents:
             if agent["id"] == answer.get("model"):
@@ -213,6 +217,11 @@ def test_increase_is_what_was_sent(prometheus: tuple[Prometheus, Process], datab
     assert HISTORY + messages - database["messages"].count_documents({}) > 200, (
         "it must delete what it claims to withstand"
     )
+    shown = exporter.scrape()
+    for which, answers in simulator.answers.items():
+        window = "librechat_window_answers_per_model"
+        assert shown[window, which] - before.get((window, which), 0) == answers, which
+    assert len(simulator.answers) >= 2
     checked = 0
     for series, sent in simulator.sent.items():
         labels = dict(series)

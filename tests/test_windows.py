@@ -213,3 +213,38 @@ def test_a_clock_that_is_ahead_for_a_moment_forgets_nothing(
     values = one.scrape()
     assert usage(values) == before
     assert values["librechat_monthly_unique_users", ()] == 1
+
+
+def test_a_clock_that_is_ahead_at_one_start_forgets_nothing(
+    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the next start it is right again, and all is as it was."""
+    database["messages"].insert_many([answer(NOW - timedelta(days=day), day) for day in range(4)])
+    database["transactions"].insert_one(charge(NOW, 1, ANN, "gpt-4o"))
+    one = exporter(NOW, doubts=True)
+    before = usage(one.scrape())
+    one.daemon.ledger.tick()
+    one.close()
+    ahead = exporter(NOW + timedelta(days=40), doubts=True)
+    ahead.scrape()
+    ahead.daemon.ledger.tick()
+    ahead.close()
+    assert "MongoDB's clock is 40.0 days ahead of all that was seen" in caplog.text
+    again = exporter(NOW, doubts=True)
+    again.daemon.ledger.tick()
+    values = again.scrape()
+    assert usage(values) == before
+    assert values["librechat_monthly_unique_users", ()] == 1
+    database["messages"].insert_one(answer(NOW, 9))
+    assert again.scrape()["librechat_messages_total", ()] == 5
+
+
+def test_a_month_begins_with_the_month_where_the_operator_is(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    """In Berlin, March 2026 began on the last of February at 23:00 UTC."""
+    moments = [datetime(2026, 2, 28, hour, 30, tzinfo=UTC) for hour in (22, 23)]
+    database["messages"].insert_many([answer(moment, number) for number, moment in enumerate(moments)])
+    values = exporter(NOW, usage_windows="month,7d", metrics_timezone="Europe/Berlin").scrape()
+    assert of(values, "answers_per_model", window="month") == 1
+    assert of(values, "answers_per_model", window="7d") == 2

@@ -81,6 +81,8 @@ class MessagesFold(Fold):
             label, agent = cell.pins.label, cell.pins.agent or named.get(kind.model, ("", None))[1]
         else:
             label, agent = named[kind.model]
+            if kind.failed or not kind.by_user:  # else no metric has it
+                label = reading.guard.admit("model", label)
         prompt, is_asked = None, True
         if not kind.by_user:
             before = _prompt(cell)

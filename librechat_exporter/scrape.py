@@ -168,14 +168,14 @@ class Runner:
         self._librechat = librechat
         self._ledger = ledger
         self._settings = settings
-        self._enabled = frozenset(
+        enabled = frozenset(
             metric
             for collector in collectors
             for metric in collector.metrics
             if settings.groups.issuperset(metric.groups)
         )
-        self._collectors = [collector for collector in collectors if not self._enabled.isdisjoint(collector.metrics)]
-        self._family_names = {metric.family().name for metric in self._enabled}
+        self._collectors = [collector for collector in collectors if not enabled.isdisjoint(collector.metrics)]
+        self._family_names = {metric.family().name for metric in enabled}
         self._lock = threading.Lock()
         self._current: _Run | None = None
         self._stopping = False
@@ -281,7 +281,7 @@ class Runner:
 
     def _collect(self, collector: Collector, run: _Run, now: datetime) -> None:
         started = time.monotonic()
-        scrape = Scrape(self._librechat, self._ledger, self._enabled, self._settings, now, run.started, run.deadline)
+        scrape = Scrape(self._librechat, self._ledger, self._settings, now, run.started, run.deadline)
         try:
             with pymongo.timeout(max(0.01, run.deadline - started)):
                 families = [family for family in collector.collect(scrape) if family.name in self._family_names]

@@ -235,7 +235,7 @@ class Process:
     def scrape(self, timeout: float | None = None) -> Values:
         """Every sample, by name and sorted labels."""
         headers = {} if timeout is None else {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
-        status, _, body = self.get("/metrics", headers)
+        status, _, body = self.get("/metrics", headers, timeout=30 + (timeout or 0))
         assert status == 200
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value

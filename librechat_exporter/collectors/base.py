@@ -18,7 +18,6 @@ class Scrape:
 
     librechat: LibreChat
     ledger: Ledger
-    enabled: frozenset[Metric]
     settings: Settings
     now: datetime
     started: float

@@ -24,10 +24,6 @@ class Clock:
         self._believed: tuple[datetime, float] | None = None
         self._ahead_since: float | None = None
 
-    @property
-    def believed(self) -> datetime | None:
-        return self._believed[0] if self._believed is not None else self._stored
-
     def begin(self, now: datetime, newest: datetime | None) -> None:
         """At the start, what a former process believed and the newest document tell how far a clock can be believed."""
         if self._believed is None:

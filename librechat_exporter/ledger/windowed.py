@@ -76,13 +76,6 @@ class Hours:
         gone = [hour for hour in self._hours if hour < first]
         return {(name, (*labels, str(hour))) for hour in gone for name, labels in self._hours.pop(hour)}
 
-    def forget(self, name: str) -> None:
-        """Forgets a metric."""
-        for totals in self._hours.values():
-            for series in [series for series in totals if series[0] == name]:
-                del totals[series]
-        self._sums.clear()
-
     def since(self, name: str, beginnings: Mapping[str, datetime]) -> dict[LabelValues, float]:
         """A metric's sums by labels and, last, the window; nothing where the sum is 0. beginnings: of the windows."""
         firsts = {window: hour_of(beginning) for window, beginning in beginnings.items()}

@@ -28,7 +28,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from librechat_exporter.collectors import cost, documents
+from librechat_exporter.collectors import cost, documents, messages
 from librechat_exporter.collectors.messages_fold import SEEN, MessagesFold
 from librechat_exporter.faults import HistoryPendingError
 from librechat_exporter.ledger.clock import Clock
@@ -883,3 +883,31 @@ def test_a_clock_that_stays_ahead_is_believed_after_an_hour() -> None:
     again = Clock(NOW.timestamp(), lambda: passed[0])
     again.begin(ahead, NOW - timedelta(days=1))
     assert timedelta(hours=1) < again.trusted(ahead) - NOW < timedelta(hours=1, minutes=2)
+
+
+def test_what_is_sealed_while_it_is_read_counts_once(database: Database[Document], exporter: MakeExporter) -> None:
+    """A scrape may have asked for a document whose cell the ticker drops before the answer is there."""
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1))
+    assert one.scrape()[MESSAGES] == 1
+    source, ledger = one.daemon.ledger._sources["messages"], one.daemon.ledger
+    ids = list(source.order)
+    with ledger._lock:
+        source.seal(object_id(NOW + timedelta(seconds=1)).binary, ())
+    ledger._read(source, ids, NOW)
+    assert one.scrape()[MESSAGES] == 1
+
+
+def test_what_is_read_while_another_database_comes_counts_once(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
+    one.folded()
+    source, ledger = one.daemon.ledger._sources["messages"], one.daemon.ledger
+    with ledger._lock, source.folding:
+        source.begin(None)
+        ledger._read(source, [chat["_id"].binary for chat in database["messages"].find()], NOW)
+        assert source.values(messages.MESSAGES) == {}
+    one.folded()
+    assert one.scrape()[MESSAGES] == 5

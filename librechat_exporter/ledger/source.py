@@ -181,6 +181,8 @@ class Source:
         row: a hash of what it was read as.
         """
         cell = self.cells.get(document)
+        if cell is None and (not self.is_planned or document < self.open_from):
+            return  # while it was read, it was sealed, or another database has come
         if cell is None:
             for series, amount in found.samples.items():
                 self.add(series, amount)

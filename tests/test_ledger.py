@@ -911,3 +911,18 @@ def test_what_is_read_while_another_database_comes_counts_once(
         assert source.values(messages.MESSAGES) == {}
     one.folded()
     assert one.scrape()[MESSAGES] == 5
+
+
+def test_where_much_is_new_it_is_read_before_a_scrape(database: Database[Document], exporter: MakeExporter) -> None:
+    one = exporter(NOW)
+    one.scrape()
+    source = one.daemon.ledger._sources["messages"]
+    database["messages"].insert_many([message(NOW, n) for n in range(200)])
+    one.scrape()
+    assert source.is_busy
+    database["messages"].insert_many([message(NOW, 1000 + n) for n in range(50)])
+    end = time.monotonic() + 10
+    while len(source.order) < 250:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert one.scrape()[MESSAGES] == 250

@@ -327,11 +327,14 @@ class Ledger:
                 self._faults.succeeded("The ledger's ticker")
             due = time.monotonic() + TICK_SECONDS
             while time.monotonic() < due and not self._stop.wait(_BUSY_SECONDS):
-                self._read_busy()
+                try:
+                    self._read_busy()
+                except Exception as error:  # noqa: BLE001
+                    self._faults.failed("Reading what is new", error)
 
     def _read_busy(self) -> None:
         """Reads what is new where much is, so that a scrape finds little. What fails, the next scrape tells."""
-        for source in self._sources.values():
+        for source in self._sources.values() if self._identity_checked else ():
             if source.is_busy and source.is_read and time.monotonic() - source.fresh > _BUSY_SECONDS / 2:
                 with contextlib.suppress(PyMongoError, TimeoutError), pymongo.timeout(_BUSY_DEADLINE):
                     with self._folding(source, time.monotonic() + _BUSY_SECONDS):
@@ -401,7 +404,7 @@ class Ledger:
         if not source.reading_all.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError(f"{source.fold.name} were still being read")
         try:
-            if source.is_read and not again:
+            if not source.is_planned or (source.is_read and not again):  # another database may have come meanwhile
                 return
             begun = time.monotonic()
             opening = self._opening(source.open_from, now, source.newest)
@@ -461,7 +464,7 @@ class Ledger:
             self._count_batch(source, batch, now)
 
     def _count_batch(self, source: Source, batch: Sequence[tuple[bytes, int, bytes]], now: datetime) -> None:
-        reading = self._reading(source, kept_from(now, self.windows.kept), None, now)
+        reading = self._reading(source, kept_from(self.trusted(now), self.windows.kept), None, now)
         cells = [source.cells.get(document) for document, _, _ in batch]
         rows = [self._librechat.decode(row) for _, _, row in batch]
         found, seen = source.fold.fold_open(reading, rows, cells)

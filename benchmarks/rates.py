@@ -1,4 +1,4 @@
-"""What a scrape costs at several rates of messages, in a steady state, in one run: `make bench`.
+"""Scrapes are measured at several rates of messages, in a steady state, in one run: `make bench`.
 
 Eleven minutes of messages are there already, so that as many are open as ever; the exporter is scraped every five
 seconds while more are sent by a process of its own.

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 import pymongo
 from pymongo.errors import PyMongoError
@@ -192,6 +193,8 @@ def forget_label(settings: Settings, label: str, value: str) -> int:
 
     The daemon must not run: it has the file to itself.
     """
+    if not Path(settings.state_path).is_file():
+        raise StateError(f"STATE_PATH {settings.state_path} is not there; name the exporter's own")
     state = State(settings.state_path)
     if not state.on_disk:
         raise StateError(f"STATE_PATH {settings.state_path} cannot be written")

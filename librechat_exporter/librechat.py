@@ -130,7 +130,7 @@ class LibreChat:
 
     @property
     def may_lag(self) -> bool:
-        """Whether members are read that can be behind others."""
+        """Members may be read that are behind others."""
         return self._database.read_preference != ReadPreference.PRIMARY
 
     def now(self) -> datetime:
@@ -178,14 +178,14 @@ class LibreChat:
         return bson.decode(row, self._database.codec_options)
 
     def found(self, collection: str, ids: Collection[bytes]) -> bool:
-        """Whether there is a document with one of these `_id`s."""
+        """There is a document with one of these `_id`s."""
         match = {"_id": {"$in": [ObjectId(one) for one in ids]}}
         return self._database[collection].find_one(match, {"_id": 1}) is not None
 
     def spread_ids(self, collection: str, number: int) -> list[bytes]:
         """About so many `_id`s, the first ones and others at even distances of time up to the newest."""
         first, newest = self.ids(collection, bytes(12), _FIRST_IDS), self.newest_id(collection)
-        if newest is None:
+        if newest is None or not first:  # the newest can be another tenant's
             return first
         start, end = (int.from_bytes(one[:4]) for one in (first[0], newest.binary))
         found = set(first)
@@ -347,7 +347,7 @@ class LibreChat:
         return [Billed.of(row["_id"], row, _hour(row["_id"].get("hour"))) for row in rows]
 
     def count_by_hour(self, collection: str, match: Document, created: Span) -> dict[int, int]:
-        """How many of the matching documents were created in each hour, since 1970. created: as in billed."""
+        """Counts the matching documents by the hour of creation, since 1970. created: as in billed."""
         group = {"$group": {"_id": hour_of_creation(*created), "count": {"$sum": 1}}}
         rows = self.aggregate(collection, match, group)
         return {int(row["_id"]): row["count"] for row in rows if row["_id"] is not None}
@@ -466,7 +466,7 @@ class LibreChat:
 
 
 def allowed(read: Callable[[], _T]) -> _T | None:
-    """What was read; None if the user may not."""
+    """Returns what it reads, None if the user may not read that."""
     try:
         return read()
     except pymongo.errors.OperationFailure as error:

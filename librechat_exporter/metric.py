@@ -64,7 +64,7 @@ class Metric:
 
     @property
     def shape(self) -> str:
-        """What series are made of: totals of another shape are of another metric."""
+        """Series are made of these: totals of another shape are of another metric."""
         return repr((self.type, self.labels, self.buckets, self.parts))
 
     def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:

@@ -40,7 +40,7 @@ Link = tuple[str | None, str]
 
 
 class MessageKind(NamedTuple):
-    """What messages share that are counted together.
+    """Messages that are counted together share these.
 
     unfinished: stopped by the user, or broken off. reason: why one failed, in LibreChat's word; None if it did not, or
     said nothing that is one of REASONS.
@@ -120,7 +120,7 @@ class Message:
 
 
 def is_skipped(tokens: Any) -> bool:
-    """Whether TOKENS stands for something that is no number of tokens."""
+    """TOKENS stands for something that is no number of tokens."""
     return tokens is not None and (isinstance(tokens, Decimal128) or tokens < 0)
 
 

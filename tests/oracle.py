@@ -51,7 +51,7 @@ def tokens(message: Document) -> float:
 
 
 def text(value: Any) -> str | None:
-    """What is longer than 800 bytes can only be absurd."""
+    """A text of more than 800 bytes can only be absurd."""
     return value[:200] if isinstance(value, str) and value and len(value.encode()) <= 800 else None
 
 

@@ -1,4 +1,4 @@
-"""What connections cost the process: one body for all that do not read it, little for those that are idle."""
+"""Connections cost the process little: one body for all that do not read it, a few kilobytes for an idle one."""
 
 import socket
 import ssl

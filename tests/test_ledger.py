@@ -5,14 +5,13 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pymongo
 import pytest
-from bson import ObjectId, encode
-from bson.raw_bson import RawBSONDocument
+from bson import ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,61 +25,22 @@ from hypothesis.stateful import (
 from pydantic import SecretStr
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, OperationFailure
 
-from librechat_exporter.collectors import cost, documents, messages
-from librechat_exporter.collectors.messages_fold import SEEN, MessagesFold
-from librechat_exporter.faults import HistoryPendingError
-from librechat_exporter.ledger.clock import Clock
+from librechat_exporter.collectors.messages_fold import SEEN
 from librechat_exporter.ledger.fold import Cache, Reading
 from librechat_exporter.ledger.last_seen import SEEN_KEPT
-from librechat_exporter.ledger.reading import is_documents_fault
-from librechat_exporter.ledger.state_file import Seen, State, StateInUseError
+from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.metric import LabelGuard, Samples
 from librechat_exporter.settings import Settings
 from tests import weird
+from tests.chats import MESSAGES, MESSAGES_FOLD, NOW, TOKENS, counters, message, object_id
 from tests.conftest import Document, Exporter, MakeExporter
 from tests.oracle import Oracle, Values
 
-NOW = weird.NOW
-MESSAGES_FOLD = MessagesFold()
-FOLDS = (MESSAGES_FOLD, cost.TransactionsFold(None), *(collector.folds[0] for collector in documents.collectors()))
 FEW = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-def object_id(moment: datetime, number: int = 0) -> ObjectId:
-    return ObjectId(int(moment.timestamp()).to_bytes(4, "big") + number.to_bytes(8, "big"))
-
-
-def message(moment: datetime, number: int, **fields: Any) -> Document:
-    return {
-        "_id": object_id(moment, number),
-        "messageId": f"m{number}",
-        "user": "u1",
-        "isCreatedByUser": False,
-        "model": "gpt-4o",
-        "tokenCount": 10,
-        "createdAt": moment,
-    } | fields
-
-
-def counters(values: Values) -> Values:
-    """What happened; what gauges under old names say may come and go."""
-    happened = {
-        f"{metric.name}{suffix}"
-        for fold in FOLDS
-        for metric in fold.metrics
-        if not metric.is_windowed
-        for suffix in (("_bucket", "_count", "_sum") if metric.type == "histogram" else ("",))
-    }
-    return {series: value for series, value in values.items() if series[0] in happened}
-
-
-MESSAGES = ("librechat_messages_total", ())
-TOKENS = ("librechat_output_tokens_total", ())
 
 
 @FEW
@@ -229,7 +189,7 @@ class Life(RuleBasedStateMachine):
         self.sealed = {one for one in self.counted if one.generation_time.timestamp() < since}
 
     def see(self, document: Document) -> None:
-        """What was sealed does not change any more."""
+        """A document that was sealed does not change any more."""
         if document["_id"] not in self.sealed:
             self.counted[document["_id"]] = max(self.counted.get(document["_id"], 0), document["tokenCount"])
             self.newest = max(self.newest or document["_id"], document["_id"])
@@ -306,56 +266,6 @@ def test_late_token_counts_and_failures_are_counted_once(database: Database[Docu
     assert values[MESSAGES] == 2
     assert values["librechat_error_messages_total", ()] == 1
     assert counters(one.scrape()) == counters(values)
-
-
-def test_what_is_being_written_is_read_by_a_scrape_and_other_changes_by_the_next_tick(
-    database: Database[Document], exporter: MakeExporter
-) -> None:
-    one = exporter(NOW)
-    sent = NOW - timedelta(minutes=5)
-    database["messages"].insert_many(
-        [message(sent, n, updatedAt=sent, tokenCount=None, unfinished=n == 1) for n in (1, 2)]
-        + [message(NOW, 9, tokenCount=0)]
-    )
-    one.daemon.ledger.tick()
-    assert one.scrape()[TOKENS] == 0
-    database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 30, "unfinished": False}})
-    database["messages"].update_one({"messageId": "m2"}, {"$set": {"tokenCount": 7}})
-    database["messages"].insert_one(message(sent, 3, tokenCount=100))  # its `_id` is five minutes late
-    assert one.scrape()[TOKENS] == 30
-    one.daemon.ledger.tick()
-    assert one.scrape()[TOKENS] == 137
-
-
-def test_an_answer_that_is_being_written_stays_open_for_an_hour(
-    database: Database[Document], exporter: MakeExporter
-) -> None:
-    one = exporter(NOW)
-    running = {"type": "tool_call", "tool_call": {"name": "long", "backgroundTask": {"backgrounded": True}}}
-    database["messages"].insert_many(
-        [
-            message(NOW, 1, tokenCount=1, unfinished=True),
-            message(NOW, 2, tokenCount=1, content=[running]),
-            message(NOW, 3, tokenCount=1),
-        ]
-    )
-    assert one.scrape()[TOKENS] == 3
-    for minutes, tokens in ((30, 10), (59, 100), (75, 1000)):
-        now = NOW + timedelta(minutes=minutes)
-        set_clock(one, now)
-        database["messages"].insert_one(message(now, minutes, tokenCount=0))  # what is open ends before the newest
-        one.daemon.ledger.tick()
-        one.daemon.ledger.tick()  # what is sealed depends on the newest one that was known before
-        database["messages"].update_many({"_id": {"$lte": object_id(NOW, 3)}}, {"$set": {"tokenCount": tokens}})
-        one.daemon.ledger.tick()
-        one.close()
-        one = exporter(now)
-    assert one.scrape()[TOKENS] == 100 + 100 + 1
-    assert database["messages"].count_documents({}) == 6
-
-
-def set_clock(one: Exporter, now: datetime) -> None:
-    one.daemon.librechat.now = lambda: now  # type: ignore[method-assign]
 
 
 def test_a_gap_is_folded_like_history_and_open_documents_are_not_counted_twice(
@@ -435,111 +345,6 @@ def test_counters_are_absent_until_history_is_folded(database: Database[Document
         del source.fold.fold_history
 
 
-@pytest.fixture
-def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not known is another database, at once."""
-    monkeypatch.setattr("librechat_exporter.ledger.binding.DOUBT_SECONDS", 0.0)
-
-
-@pytest.mark.usefixtures("no_doubt")
-def test_another_database_starts_afresh(
-    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
-) -> None:
-    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
-    one = exporter(NOW)
-    assert one.scrape()[MESSAGES] == 5
-    one.daemon.ledger.tick()
-    database["messages"].drop()
-    one.daemon.ledger.tick()
-    assert one.scrape()[MESSAGES] == 5, "a collection that is gone tells nothing"
-    database["messages"].insert_many([message(NOW - timedelta(days=1), 10 + n) for n in range(3)])
-    one.daemon.ledger.tick()
-    assert one.scrape()[MESSAGES] == 3
-    one.close()
-    assert exporter(NOW, tenant_id="acme").scrape()[MESSAGES] == 0
-    assert [record.getMessage() for record in caplog.records if "start afresh" in record.getMessage()] == [
-        "This is another database or tenant than STATE_PATH was folded from: all counters start afresh"
-    ] * 2
-
-
-def test_a_database_that_is_not_known_yet_shows_no_counters(
-    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a dump is written back, what was met may not be there yet."""
-    old = [message(NOW - timedelta(days=1), n) for n in range(5)]
-    database["messages"].insert_many(old)
-    one = exporter(NOW)
-    one.scrape()
-    one.daemon.ledger.tick()
-    database["messages"].drop()
-    database["messages"].insert_one(message(NOW - timedelta(days=2), 99))  # nobody has met this one
-    with pytest.raises(HistoryPendingError, match="cannot be told yet whether"):
-        one.daemon.ledger.tick()
-    assert MESSAGES not in one.scrape(timeout=1)
-    database["messages"].insert_many(old)
-    assert one.scrape()[MESSAGES] == 5
-
-
-@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
-@pytest.mark.parametrize("way", ["written back", "renamed", "without the newest", "other name"])
-def test_a_restored_database_goes_on(
-    client: pymongo.MongoClient[Document],
-    database: Database[Document],
-    exporter: MakeExporter,
-    caplog: pytest.LogCaptureFixture,
-    way: str,
-    running: bool,
-) -> None:
-    """The same documents in a new collection, some deleted: no counter falls, nothing counts twice."""
-    chats = [message(NOW - timedelta(hours=5, seconds=n), n) for n in range(40)]
-    chats += [message(NOW - timedelta(seconds=n), 100 + n) for n in range(10)]
-    database["messages"].insert_many(chats)
-    database["messages"].delete_many({"messageId": {"$in": ["m1", "m2"]}})
-    one = exporter(NOW)
-    assert one.scrape()[MESSAGES] == 48
-    one.daemon.ledger.tick()
-    if not running:
-        one.close()
-    kept = [chat for chat in chats if way != "without the newest" or chat["_id"].generation_time < NOW]
-    name = database.name
-    if way == "renamed":
-        database["messages"].rename("away")
-        if running:
-            one.daemon.ledger.tick()
-        database["away"].rename("messages")
-    elif way == "other name":
-        name = f"{database.name[:50]}_2"
-        client[name]["messages"].insert_many(kept)
-    else:
-        database["messages"].drop()
-        database["messages"].insert_many(kept)
-    if way == "other name" and running:
-        client.drop_database(name)
-        return  # a running exporter reads what it was started with
-    if not running:
-        one = exporter(NOW, mongodb_database=name)
-    one.daemon.ledger.tick()
-    database.client[name]["messages"].insert_one(message(NOW, 500))
-    values = one.scrape()
-    client.drop_database(name)
-    assert values[MESSAGES] == 49
-    assert "start afresh" not in caplog.text
-
-
-def test_a_database_without_messages_is_bound_when_they_come(
-    database: Database[Document], exporter: MakeExporter
-) -> None:
-    database["users"].insert_one({"_id": object_id(NOW - timedelta(days=1))})
-    one = exporter(NOW)
-    users = ("librechat_registered_users_total", ())
-    assert one.scrape()[users] == 1
-    database["users"].delete_many({})
-    database["messages"].insert_one(message(NOW, 1))
-    one.daemon.ledger.tick()
-    values = one.scrape()
-    assert (values[users], values[MESSAGES]) == (1, 1)
-
-
 def test_only_the_tenants_documents_count(database: Database[Document], exporter: MakeExporter) -> None:
     both = [message(NOW - timedelta(seconds=n), n, **({"tenantId": "acme"} if n < 3 else {})) for n in range(10)]
     database["messages"].insert_many([*both, message(NOW - timedelta(days=2), 20, tenantId="acme")])
@@ -582,117 +387,6 @@ def test_users_last_seen_long_ago_are_forgotten(
         assert connection.execute("SELECT kind, user FROM last_seen").fetchall() == [(SEEN, "u1")]
 
 
-def test_documents_with_a_foreign_id_are_named_in_one_warning(
-    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
-) -> None:
-    database["messages"].insert_many([{"_id": "text"}, {"_id": 5}, message(NOW - timedelta(days=1), 1)])
-    assert exporter(NOW).scrape()[MESSAGES] == 1
-    assert sum("not an ObjectId" in record.getMessage() for record in caplog.records) == 1
-
-
-def test_the_state_is_refused_to_a_second_process(exporter: MakeExporter, tmp_path: Path) -> None:
-    exporter(NOW)
-    with pytest.raises(StateInUseError, match=r"ledger\.sqlite is in use by another exporter"):
-        State(str(tmp_path / "ledger.sqlite"))
-
-
-@pytest.fixture
-def unwritable(tmp_path: Path) -> Path:
-    """A path that cannot be made, also not by root."""
-    (tmp_path / "file").write_text("")
-    return tmp_path / "file" / "ledger.sqlite"
-
-
-def test_without_a_writable_path_the_state_is_in_memory(
-    database: Database[Document], exporter: MakeExporter, unwritable: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    database["messages"].insert_one(message(NOW, 1))
-    values = exporter(NOW, state_path=str(unwritable)).scrape()
-    assert values[MESSAGES] == 1
-    assert values["librechat_exporter_state_persistent", ()] == 0
-    assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
-
-
-def test_a_state_in_memory_returns_to_a_disk_that_can_be_written_again(
-    database: Database[Document], exporter: MakeExporter, unwritable: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    database["messages"].insert_one(message(NOW, 1))
-    one = exporter(NOW, state_path=str(unwritable))
-    assert one.scrape()[MESSAGES] == 1
-    one.daemon.ledger.tick()
-    assert one.scrape()["librechat_exporter_state_persistent", ()] == 0
-    unwritable.parent.unlink()
-    one.daemon.ledger.tick()
-    database["messages"].insert_one(message(NOW, 2))
-    values = one.scrape()
-    assert values["librechat_exporter_state_persistent", ()] == 1
-    assert values[MESSAGES] == 2
-    assert sum("can be written now" in record.getMessage() for record in caplog.records) == 1
-    one.close()
-    database["messages"].delete_many({})
-    assert exporter(NOW, state_path=str(unwritable)).scrape()[MESSAGES] == 2
-
-
-def test_a_volume_that_comes_late_is_not_overwritten(
-    database: Database[Document], exporter: MakeExporter, tmp_path: Path
-) -> None:
-    volume, mounted = tmp_path / "volume", tmp_path / "mounted"
-    database["messages"].insert_many([message(NOW, number) for number in range(3)])
-    one = exporter(NOW, state_path=str(volume / "ledger.sqlite"))
-    assert one.scrape()[MESSAGES] == 3
-    one.close()
-    database["messages"].delete_many({})
-    mounted.write_text("")
-    two = exporter(NOW, state_path=str(mounted / "ledger.sqlite"))
-    assert two.scrape()[MESSAGES] == 0
-    mounted.unlink()
-    volume.rename(mounted)
-    two.daemon.ledger.tick()
-    assert two.scrape()["librechat_exporter_state_persistent", ()] == 0
-    two.close()
-    assert exporter(NOW, state_path=str(mounted / "ledger.sqlite")).scrape()[MESSAGES] == 3
-
-
-@pytest.mark.parametrize(
-    "content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000], ids=["garbage", "truncated"]
-)
-def test_a_damaged_state_is_set_aside(
-    database: Database[Document], exporter: MakeExporter, tmp_path: Path, content: bytes
-) -> None:
-    database["messages"].insert_one(message(NOW, 1))
-    (tmp_path / "ledger.sqlite").write_bytes(content)
-    values = exporter(NOW).scrape()
-    assert values[MESSAGES] == 1
-    assert values["librechat_exporter_state_persistent", ()] == 1
-    [aside] = tmp_path.glob("ledger.sqlite.damaged-*")
-    assert aside.read_bytes() == content
-
-
-def test_a_disk_that_fills_up_loses_nothing(
-    database: Database[Document], exporter: MakeExporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    one = exporter(NOW)
-    assert one.scrape()["librechat_exporter_state_persistent", ()] == 1
-    connection = one.daemon.ledger._state._connection
-    [(pages,)] = connection.execute("PRAGMA page_count").fetchall()
-    connection.execute(f"PRAGMA max_page_count = {pages}")
-    database["messages"].insert_many([message(NOW, n, model="x" * 150 + str(n), user=f"user{n}") for n in range(150)])
-    for _ in range(3):
-        values = one.scrape()
-        assert values[MESSAGES] == 150
-        assert values["librechat_exporter_state_persistent", ()] == 0
-    connection.execute("PRAGMA max_page_count = 1000000")
-    database["messages"].delete_many({})
-    assert one.scrape()["librechat_exporter_state_persistent", ()] == 1
-    one.close()
-    assert exporter(NOW).scrape()[MESSAGES] == 150
-    messages = [record.getMessage() for record in caplog.records]
-    assert sum("STATE_PATH cannot be written" in text for text in messages) == 1
-    assert sum("nothing was lost" in text for text in messages) == 1
-
-
 def test_labels_beyond_the_limit_are_other_also_after_a_restart(
     database: Database[Document], exporter: MakeExporter
 ) -> None:
@@ -711,218 +405,3 @@ def test_labels_beyond_the_limit_are_other_also_after_a_restart(
     database["messages"].insert_one(message(NOW, 20, model="new"))
     second = exporter(NOW, max_label_values=4).scrape()
     assert per_model(second) == per_model(first) | {"other": 7}
-
-
-def test_utc_now_is_the_servers(client: pymongo.MongoClient[Document], database: Database[Document]) -> None:
-    assert abs(LibreChat(client, database.name, None).now() - datetime.now(UTC)) < timedelta(minutes=1)
-
-
-def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Document], exporter: MakeExporter) -> None:
-    one = exporter(NOW)
-    database["messages"].insert_one(message(NOW, 1))
-    assert one.scrape()[MESSAGES] == 1
-    one.daemon.librechat.now = lambda: NOW + timedelta(hours=1)  # type: ignore[method-assign]
-    one.scrape()
-    one.daemon.librechat.now = lambda: NOW + timedelta(seconds=5)  # type: ignore[method-assign]
-    one.scrape()
-    database["messages"].insert_many([message(NOW + timedelta(seconds=n), 10 + n) for n in range(5)])
-    assert one.scrape()[MESSAGES] == 6
-
-
-@pytest.mark.usefixtures("no_doubt")
-def test_another_database_in_the_middle_of_history(
-    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger.history.CHUNK_DOCUMENTS", (8, 8))
-    monkeypatch.setattr("librechat_exporter.ledger.source.FIRST_CHUNK", 8)
-    old = NOW - timedelta(days=1)
-    database["messages"].insert_many([message(old - timedelta(seconds=n), n) for n in range(400)])
-    database["spare"].insert_many([message(old - timedelta(seconds=n), 1000 + n) for n in range(30)])
-    one = exporter(NOW)
-    assert MESSAGES not in one.scrape(timeout=0.25)
-    database["spare"].rename("messages", dropTarget=True)
-    one.daemon.ledger.tick()
-    assert one.scrape()[MESSAGES] == 30
-
-
-def test_more_open_documents_than_one_answer_of_the_server_holds(
-    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger.ledger._READ_AT_ONCE", 7)
-    one = exporter(NOW)
-    database["messages"].insert_many([message(NOW - timedelta(seconds=n), n) for n in range(100)])
-    assert one.scrape()[MESSAGES] == 100
-    database["messages"].insert_many([message(NOW, 200 + n, parentMessageId="x" * 3_000_000) for n in range(6)])
-    values = one.scrape()
-    assert values[MESSAGES] == 106
-    assert values["librechat_messages_5m", ()] == 106
-
-
-@pytest.mark.usefixtures("no_doubt")
-def test_after_another_database_labels_begin_anew(database: Database[Document], exporter: MakeExporter) -> None:
-    database["messages"].insert_many([message(NOW - timedelta(days=1), n, model=f"old-{n}") for n in range(4)])
-    one = exporter(NOW, max_label_values=4)
-    one.scrape()
-    database["messages"].drop()
-    database["messages"].insert_many([message(NOW, n, model=f"new-{n}") for n in range(4)])
-    one.daemon.ledger.tick()
-    values = one.scrape()
-    one.close()
-    again = exporter(NOW, max_label_values=4).scrape()
-    for shown in (values, again):
-        per_model = {
-            labels[0][1]: v for (name, labels), v in shown.items() if name == "librechat_messages_per_model_total"
-        }
-        assert per_model == {f"new-{n}": 1 for n in range(4)}
-
-
-def test_a_tool_output_that_is_not_valid_utf8_stops_nothing(
-    mongodb_uri: str, database: Database[Document], exporter: MakeExporter
-) -> None:
-    """Only something else than LibreChat can have written it."""
-    call = {"type": "tool_call", "tool_call": {"name": "search", "output": "BYTES error processing tool"}}
-    document = encode(message(NOW, 1, isCreatedByUser=False) | {"_id": ObjectId(), "content": [call]})
-    database["messages"].insert_one(RawBSONDocument(document.replace(b"BYTES", b"\xff\xfe\xc3\x28\xe2")))
-    values = exporter(NOW).scrape()
-    assert values[MESSAGES] == 1
-    assert values["librechat_tool_calls_total", ()] == 1
-    assert values["librechat_tool_call_errors_total", ()] == 0
-    assert all(value == 1 for (name, _), value in values.items() if name == "librechat_exporter_collector_success")
-
-
-def test_an_absurd_agent_and_one_without_an_id_stop_nothing(
-    database: Database[Document], exporter: MakeExporter
-) -> None:
-    database["agents"].insert_one({"name": "without an id"})
-    database["messages"].insert_one(message(NOW, 1, isCreatedByUser=False, model="agent_" + "x" * 70_000))
-    values = exporter(NOW).scrape()
-    assert values["librechat_messages_per_model_total", (("model", "unknown"),)] == 1
-    assert all(value == 1 for (name, _), value in values.items() if name == "librechat_exporter_collector_success")
-
-
-def test_one_source_that_fails_keeps_no_other_from_being_folded(
-    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database["messages"].insert_one(message(NOW, 1))
-    one = exporter(NOW)
-    one.scrape()
-    [fold] = [fold for fold in one.daemon.runner._collectors[0].folds if fold.name == "messages"]
-
-    def broken(*_arguments: Any) -> None:
-        raise KeyError("a defect")
-
-    monkeypatch.setattr(fold, "fold_open", broken)
-    database["users"].insert_one({"_id": ObjectId.from_datetime(NOW)})
-    database["messages"].insert_one(message(NOW, 2))
-    with pytest.raises(KeyError):
-        one.daemon.ledger.tick()
-    assert one.daemon.ledger.values(documents.REGISTERED_USERS) == {(): 1}
-
-
-@pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)], ids=["open", "history"])
-def test_a_document_that_cannot_be_read_is_passed_over(
-    database: Database[Document],
-    exporter: MakeExporter,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    ago: timedelta,
-) -> None:
-    """As one that is too large for MongoDB to work on. The others are counted, and it is not tried for ever."""
-    chats = [message(NOW - ago - timedelta(seconds=n), n) for n in range(50)]
-    bad = chats[17]["_id"]
-    tried: list[Document] = []
-
-    def refuse(match: Document) -> None:
-        ids = match["_id"]
-        tried.append(ids)
-        if bad in ids["$in"] if "$in" in ids else ids["$gte"] <= bad <= ids.get("$lte", ids.get("$lt")):
-            raise OperationFailure("too large", 10334)
-
-    one = exporter(NOW)
-    one.scrape()
-    one.close()
-    rows, messages = LibreChat.rows, LibreChat.messages
-
-    def refused_rows(self: LibreChat, collection: str, match: Document, *rest: Any) -> Any:
-        refuse(match)
-        return rows(self, collection, match, *rest)
-
-    def refused_messages(self: LibreChat, match: Document, **given: Any) -> Any:
-        refuse(match)
-        return messages(self, match, **given)
-
-    monkeypatch.setattr(LibreChat, "rows", refused_rows)
-    monkeypatch.setattr(LibreChat, "messages", refused_messages)
-    database["messages"].insert_many(chats)
-    two = exporter(NOW, state_path=str(Path(one.daemon.settings.state_path).with_name("two.sqlite"))).folded()
-    assert two.scrape()[MESSAGES] == 49
-    assert two.scrape()["librechat_exporter_unreadable_documents_total", (("source", "messages"),)] == 1
-    before = len(tried)
-    two.scrape()
-    assert len(tried) == before
-    assert sum("cannot be read and is passed over" in record.getMessage() for record in caplog.records) == 1
-
-
-def test_a_fault_of_the_server_passes_no_document_over() -> None:
-    refused = [OperationFailure("", code) for code in (13, 50, 91, 241, 11600)]
-    assert not any(is_documents_fault(error) for error in (*refused, AutoReconnect("away"), KeyError()))
-    assert is_documents_fault(OperationFailure("", 10334))
-
-
-def test_a_clock_that_stays_ahead_is_believed_after_an_hour() -> None:
-    passed = [0.0]
-    clock = Clock(None, lambda: passed[0])
-    clock.begin(NOW, NOW)
-    ahead = NOW + timedelta(days=40)
-    assert clock.trusted(ahead) < NOW + timedelta(minutes=2)
-    passed[0] = 1800
-    assert clock.trusted(ahead) < NOW + timedelta(hours=2)
-    passed[0] = 3601
-    assert clock.trusted(ahead) == ahead
-    assert clock.trusted(NOW) == NOW
-    again = Clock(NOW.timestamp(), lambda: passed[0])
-    again.begin(ahead, NOW - timedelta(days=1))
-    assert timedelta(hours=1) < again.trusted(ahead) - NOW < timedelta(hours=1, minutes=2)
-
-
-def test_what_is_sealed_while_it_is_read_counts_once(database: Database[Document], exporter: MakeExporter) -> None:
-    """A scrape may have asked for a document whose cell the ticker drops before the answer is there."""
-    one = exporter(NOW)
-    database["messages"].insert_one(message(NOW, 1))
-    assert one.scrape()[MESSAGES] == 1
-    source, ledger = one.daemon.ledger._sources["messages"], one.daemon.ledger
-    ids = list(source.order)
-    with ledger._lock:
-        source.seal(object_id(NOW + timedelta(seconds=1)).binary, ())
-    ledger._read(source, ids, NOW)
-    assert one.scrape()[MESSAGES] == 1
-
-
-def test_what_is_read_while_another_database_comes_counts_once(
-    database: Database[Document], exporter: MakeExporter
-) -> None:
-    one = exporter(NOW)
-    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
-    one.folded()
-    source, ledger = one.daemon.ledger._sources["messages"], one.daemon.ledger
-    with ledger._lock, source.folding:
-        source.begin(None)
-        ledger._read(source, [chat["_id"].binary for chat in database["messages"].find()], NOW)
-        assert source.values(messages.MESSAGES) == {}
-    one.folded()
-    assert one.scrape()[MESSAGES] == 5
-
-
-def test_where_much_is_new_it_is_read_before_a_scrape(database: Database[Document], exporter: MakeExporter) -> None:
-    one = exporter(NOW)
-    one.scrape()
-    source = one.daemon.ledger._sources["messages"]
-    database["messages"].insert_many([message(NOW, n) for n in range(200)])
-    one.scrape()
-    assert source.is_busy
-    database["messages"].insert_many([message(NOW, 1000 + n) for n in range(50)])
-    end = time.monotonic() + 10
-    while len(source.order) < 250:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert one.scrape()[MESSAGES] == 250

@@ -43,7 +43,7 @@ def of_documents(values: Values) -> Values:
 
 
 def differences(values: Values, wanted: Values, tolerance: float = 0.0) -> dict[Any, tuple[float | None, float | None]]:
-    """What is not as it should be: the series, what it is and what it should be."""
+    """Finds what is not as it should be: by series, the value that it has and the one that it should have."""
     return {
         series: (values.get(series), wanted.get(series))
         for series in values.keys() | wanted.keys()

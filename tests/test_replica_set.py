@@ -19,9 +19,9 @@ from pymongo.write_concern import WriteConcern
 
 from librechat_exporter.librechat import LibreChat
 from librechat_exporter.simulator import Simulator
+from tests.chats import MESSAGES, NOW, counters, message, set_clock
 from tests.conftest import Document, Exporter, MakeExporter, MakeProcess, Process
 from tests.oracle import Values
-from tests.test_ledger import MESSAGES, NOW, counters, message, set_clock
 from tools.mongod import ReplicaSet
 
 DATABASE = "chats"
@@ -42,7 +42,7 @@ def members() -> Iterator[ReplicaSet]:
 
 @pytest.fixture
 def messages(members: ReplicaSet) -> Iterator[Collection[Document]]:
-    """What LibreChat writes to; a majority of members acknowledges it."""
+    """LibreChat writes to this; a majority of members acknowledges it."""
     with pymongo.MongoClient[Document](members.uri) as client:
         collection = client[DATABASE]["messages"]
         yield collection.with_options(write_concern=WriteConcern(w="majority"))
@@ -56,7 +56,7 @@ class Watched:
         self.shown: Values = {}
 
     def scrape(self) -> Values:
-        """What was shown may be absent while MongoDB is away."""
+        """Series that were shown may be absent while MongoDB is away."""
         values = self.exporter.scrape()
         found = counters(values)
         for series, value in found.items():
@@ -100,7 +100,7 @@ def watched(members: ReplicaSet, exporter: MakeExporter) -> MakeWatched:
 
 
 def is_whole(values: Values) -> bool:
-    """Whether every collector measured, and all history is in."""
+    """Every collector measured, and all history is in."""
     return all(value == 1 for (name, _), value in values.items() if name in (SUCCESS, PROGRESS))
 
 

@@ -14,9 +14,9 @@ from bson import ObjectId, encode
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
+from tests.chats import counters, message, object_id
 from tests.conftest import Document, MakeProcess, Process
 from tests.oracle import Oracle, Values
-from tests.test_ledger import counters, message, object_id
 
 MOST_MB = 256
 LONG = 60_000
@@ -89,7 +89,7 @@ def counted(
     collection: str = "messages",
     **environment: str,
 ) -> tuple[Process, Values]:
-    """What a second scrape tells. Asserts that it is whole, that nothing is read again, and what memory that took.
+    """Scrapes again. Asserts that the scrape is whole, that nothing is read anew, and that memory stays bounded.
 
     make: the documents, of this time. There is a message more.
     """
@@ -175,7 +175,11 @@ def test_an_agents_id_of_60_000_characters(process: MakeProcess, database: Datab
     assert unreadable(values) == 0
 
 
-def agents_answers(process: MakeProcess, database: Database[Document], arrival: str, number: int) -> None:
+@ARRIVING
+@pytest.mark.parametrize("number", [3000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_agents_that_call_many_tools(
+    process: MakeProcess, database: Database[Document], arrival: str, number: int
+) -> None:
     """Each with three calls of each of four tools, of which one fails; their agent has a model."""
     database["agents"].insert_one({"id": "agent_1", "name": "Researcher", "model": "gpt-4o"})
     output = ("found", "", "nothing", "Error processing tool: x")
@@ -217,7 +221,11 @@ def agents_answers(process: MakeProcess, database: Database[Document], arrival: 
     assert unreadable(values) == 0
 
 
-def other_tools(process: MakeProcess, database: Database[Document], arrival: str, number: int) -> None:
+@ARRIVING
+@pytest.mark.parametrize("number", [2000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_agents_that_call_other_tools_each(
+    process: MakeProcess, database: Database[Document], arrival: str, number: int
+) -> None:
     """Answers with twelve calls each of a hundred tools, hardly two of the same ones."""
     random = Random(1)
     chosen = [random.sample(range(100), 12) for _ in range(number)]
@@ -233,30 +241,6 @@ def other_tools(process: MakeProcess, database: Database[Document], arrival: str
     assert of(values, "librechat_tool_calls_per_model") == per_model
     assert values["librechat_messages_with_tools_total", ()] == number
     assert unreadable(values) == 0
-
-
-@ARRIVING
-def test_agents_that_call_other_tools_each(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    other_tools(process, database, arrival, 2000)
-
-
-@pytest.mark.slow
-@ARRIVING
-def test_20_000_answers_that_call_other_tools_each(
-    process: MakeProcess, database: Database[Document], arrival: str
-) -> None:
-    other_tools(process, database, arrival, 20_000)
-
-
-@ARRIVING
-def test_agents_that_call_many_tools(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    agents_answers(process, database, arrival, 3000)
-
-
-@pytest.mark.slow
-@ARRIVING
-def test_20_000_agents_answers(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    agents_answers(process, database, arrival, 20_000)
 
 
 def outputs(process: MakeProcess, database: Database[Document], arrival: str, texts: dict[str, bool]) -> None:
@@ -343,7 +327,9 @@ def test_a_thousand_grants_of_a_million_dollars(
     assert one.scrape()["librechat_credits_granted_total", ()] == 1e15 + 2e12
 
 
-def models(process: MakeProcess, database: Database[Document], arrival: str, number: int) -> None:
+@ARRIVING
+@pytest.mark.parametrize("number", [5000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_many_models(process: MakeProcess, database: Database[Document], arrival: str, number: int) -> None:
     def make(moment: datetime) -> Iterator[Document]:
         for one in range(number):
             yield message(moment, one, model=f"model-{one}", tokenCount=one, error=one % 10 == 0)
@@ -370,18 +356,9 @@ def models(process: MakeProcess, database: Database[Document], arrival: str, num
 
 
 @ARRIVING
-def test_many_models(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    models(process, database, arrival, 5000)
-
-
-@pytest.mark.slow
-@ARRIVING
-def test_100_000_models(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    models(process, database, arrival, 100_000)
-
-
-def combinations(
-    process: MakeProcess, database: Database[Document], arrival: str, side: int, most: int, **environment: str
+@pytest.mark.parametrize(("side", "most"), [(40, 500), pytest.param(200, 5000, marks=pytest.mark.slow)])
+def test_many_combinations_of_labels(
+    process: MakeProcess, database: Database[Document], arrival: str, side: int, most: int
 ) -> None:
     """Each pair of a model and a tool, and of an endpoint and a tool, once."""
 
@@ -392,7 +369,7 @@ def combinations(
                 "content": [call(f"tool-{tool}", "error calling tool" if tool % 2 else "")]
             }
 
-    _, values = counted(process, database, arrival, make, **environment)
+    _, values = counted(process, database, arrival, make, MAX_LABEL_VALUES=str(side), MAX_SERIES=str(most))
     every = side * side
     assert values["librechat_messages_total", ()] == 1 + every
     assert values["librechat_tool_calls_total", ()] == every
@@ -411,17 +388,6 @@ def combinations(
     assert dropped["librechat_tool_calls_per_tool",] == 0
     assert set(of(values, "librechat_exporter_label_values_dropped_total").values()) == {0}
     assert unreadable(values) == 0
-
-
-@ARRIVING
-def test_many_combinations_of_labels(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    combinations(process, database, arrival, 40, 500, MAX_LABEL_VALUES="40", MAX_SERIES="500")
-
-
-@pytest.mark.slow
-@ARRIVING
-def test_40_000_combinations_of_labels(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    combinations(process, database, arrival, 200, 5000)
 
 
 BROKEN = b"\xff\xfe\xc3\x28\xe2"
@@ -468,7 +434,11 @@ def test_what_is_not_utf8_is_counted_or_told_of(
     print(f"{passed_over:.0f} passed over")  # noqa: T201
 
 
-def wordy(process: MakeProcess, database: Database[Document], arrival: str, number: int) -> None:
+@ARRIVING
+@pytest.mark.parametrize("number", [20, pytest.param(500, marks=pytest.mark.slow)])
+def test_as_many_tools_as_a_message_can_name(
+    process: MakeProcess, database: Database[Document], arrival: str, number: int
+) -> None:
     """Each message as much as can be read of one: a thousand calls of tools with long names."""
     content = [call(f"{tool:03d}" + "n" * 790) for tool in range(1000)]
 
@@ -484,16 +454,3 @@ def wordy(process: MakeProcess, database: Database[Document], arrival: str, numb
     assert per_tool["other",] == 800 * number
     assert len(per_tool) == 201
     assert unreadable(values) == 0
-
-
-@ARRIVING
-def test_as_many_tools_as_a_message_can_name(process: MakeProcess, database: Database[Document], arrival: str) -> None:
-    wordy(process, database, arrival, 20)
-
-
-@pytest.mark.slow
-@ARRIVING
-def test_500_messages_that_name_a_thousand_tools_each(
-    process: MakeProcess, database: Database[Document], arrival: str
-) -> None:
-    wordy(process, database, arrival, 500)

@@ -11,9 +11,9 @@ from pymongo.database import Database
 from librechat_exporter.daemon import forget_label
 from librechat_exporter.ledger.state_file import State, StateError, StateInUseError
 from librechat_exporter.settings import Settings
+from tests.chats import MESSAGES, NOW, message
 from tests.conftest import Document, MakeExporter, MakeProcess
 from tests.oracle import Values
-from tests.test_ledger import MESSAGES, NOW, message
 
 PERSISTENT = ("librechat_exporter_state_persistent", ())
 
@@ -83,6 +83,10 @@ def per_model(values: Values) -> dict[str, float]:
 def test_a_label_value_gives_its_place_back(
     database: Database[Document], exporter: MakeExporter, tmp_path: Path
 ) -> None:
+    nowhere = Settings(_env_file=None, state_path=str(tmp_path / "none.sqlite"))  # type: ignore[call-arg]
+    with pytest.raises(StateError, match=r"none\.sqlite is not there"):
+        forget_label(nowhere, "model", "model-0")
+    assert list(tmp_path.iterdir()) == []
     settings: dict[str, Any] = {"max_label_values": 2}
     database["messages"].insert_many([message(NOW, n, model=f"model-{n}") for n in range(3)])
     one = exporter(NOW, **settings)
@@ -120,3 +124,106 @@ def test_the_command_line_forgets_a_label_value(database: Database[Document], pr
     one.start()
     values = one.scrape()
     assert (per_model(values), values[MESSAGES]) == ({}, 1)
+
+
+def test_the_state_is_refused_to_a_second_process(exporter: MakeExporter, tmp_path: Path) -> None:
+    exporter(NOW)
+    with pytest.raises(StateInUseError, match=r"ledger\.sqlite is in use by another exporter"):
+        State(str(tmp_path / "ledger.sqlite"))
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Path:
+    """A path that cannot be made, also not by root."""
+    (tmp_path / "file").write_text("")
+    return tmp_path / "file" / "ledger.sqlite"
+
+
+def test_without_a_writable_path_the_state_is_in_memory(
+    database: Database[Document], exporter: MakeExporter, unwritable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database["messages"].insert_one(message(NOW, 1))
+    values = exporter(NOW, state_path=str(unwritable)).scrape()
+    assert values[MESSAGES] == 1
+    assert values["librechat_exporter_state_persistent", ()] == 0
+    assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_state_in_memory_returns_to_a_disk_that_can_be_written_again(
+    database: Database[Document], exporter: MakeExporter, unwritable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    database["messages"].insert_one(message(NOW, 1))
+    one = exporter(NOW, state_path=str(unwritable))
+    assert one.scrape()[MESSAGES] == 1
+    one.daemon.ledger.tick()
+    assert one.scrape()["librechat_exporter_state_persistent", ()] == 0
+    unwritable.parent.unlink()
+    one.daemon.ledger.tick()
+    database["messages"].insert_one(message(NOW, 2))
+    values = one.scrape()
+    assert values["librechat_exporter_state_persistent", ()] == 1
+    assert values[MESSAGES] == 2
+    assert sum("can be written now" in record.getMessage() for record in caplog.records) == 1
+    one.close()
+    database["messages"].delete_many({})
+    assert exporter(NOW, state_path=str(unwritable)).scrape()[MESSAGES] == 2
+
+
+def test_a_volume_that_comes_late_is_not_overwritten(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
+    volume, mounted = tmp_path / "volume", tmp_path / "mounted"
+    database["messages"].insert_many([message(NOW, number) for number in range(3)])
+    one = exporter(NOW, state_path=str(volume / "ledger.sqlite"))
+    assert one.scrape()[MESSAGES] == 3
+    one.close()
+    database["messages"].delete_many({})
+    mounted.write_text("")
+    two = exporter(NOW, state_path=str(mounted / "ledger.sqlite"))
+    assert two.scrape()[MESSAGES] == 0
+    mounted.unlink()
+    volume.rename(mounted)
+    two.daemon.ledger.tick()
+    assert two.scrape()["librechat_exporter_state_persistent", ()] == 0
+    two.close()
+    assert exporter(NOW, state_path=str(mounted / "ledger.sqlite")).scrape()[MESSAGES] == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000], ids=["garbage", "truncated"]
+)
+def test_a_damaged_state_is_set_aside(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path, content: bytes
+) -> None:
+    database["messages"].insert_one(message(NOW, 1))
+    (tmp_path / "ledger.sqlite").write_bytes(content)
+    values = exporter(NOW).scrape()
+    assert values[MESSAGES] == 1
+    assert values["librechat_exporter_state_persistent", ()] == 1
+    [aside] = tmp_path.glob("ledger.sqlite.damaged-*")
+    assert aside.read_bytes() == content
+
+
+def test_a_disk_that_fills_up_loses_nothing(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one = exporter(NOW)
+    assert one.scrape()["librechat_exporter_state_persistent", ()] == 1
+    connection = one.daemon.ledger._state._connection
+    [(pages,)] = connection.execute("PRAGMA page_count").fetchall()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    database["messages"].insert_many([message(NOW, n, model="x" * 150 + str(n), user=f"user{n}") for n in range(150)])
+    for _ in range(3):
+        values = one.scrape()
+        assert values[MESSAGES] == 150
+        assert values["librechat_exporter_state_persistent", ()] == 0
+    connection.execute("PRAGMA max_page_count = 1000000")
+    database["messages"].delete_many({})
+    assert one.scrape()["librechat_exporter_state_persistent", ()] == 1
+    one.close()
+    assert exporter(NOW).scrape()[MESSAGES] == 150
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("STATE_PATH cannot be written" in text for text in messages) == 1
+    assert sum("nothing was lost" in text for text in messages) == 1

@@ -16,9 +16,9 @@ from pymongo.database import Database
 from librechat_exporter.collectors import documents, messages, messages_fold
 from librechat_exporter.ledger.state_file import StateError
 from librechat_exporter.metric import Metric, Samples
+from tests.chats import MESSAGES, TOKENS, message
 from tests.conftest import Document, MakeExporter
 from tests.oracle import Oracle, Values
-from tests.test_ledger import MESSAGES, TOKENS, message
 from tests.test_oracle import differences
 from tests.weird import NOW
 
@@ -203,7 +203,7 @@ def test_a_metric_that_is_off_for_a_while_folds_the_gap(database: Database[Docum
 def test_a_family_that_the_state_does_not_know_is_a_defect(
     database: Database[Document], exporter: MakeExporter
 ) -> None:
-    """What a fold counts must be among its metrics: else it would be missing in every state file."""
+    """A fold counts nothing that is not among its metrics: it would be missing in every state file."""
     one = exporter(NOW)
     one.scrape()
     source = one.daemon.ledger._sources["messages"]

@@ -158,7 +158,7 @@ class ReplicaSet:
 
     @contextlib.contextmanager
     def cut_off(self, *secondaries: Mongod) -> Iterator[None]:
-        """What is written meanwhile does not reach these; they go on serving and voting."""
+        """Keeps from these members all that is written meanwhile; they go on serving and voting."""
         with contextlib.ExitStack() as stack:
             for member in secondaries:
                 client = stack.enter_context(self.direct(member))

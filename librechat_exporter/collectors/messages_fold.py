@@ -156,16 +156,16 @@ def _prompt(cell: Cell | None) -> float | None:
 
 
 def _misses_question(cell: Cell | None) -> bool:
-    """Whether an answer's question is to be looked up: it stays what it was, but a metric may be new."""
+    """An answer's question is to be looked up: it stays what it was, but a metric may be new."""
     return cell is None or _prompt(cell) is None or answers.SECONDS.name not in cell.names()
 
 
 def _misses_agent(cell: Cell | None, kind: MessageKind) -> bool:
-    """Whether a message was counted when agents' names were not."""
+    """The message was counted when agents' names were not."""
     is_agents = isinstance(kind.model, tuple)
     return is_agents and cell is not None and cell.pins is not None and cell.pins.agent is None
 
 
 def _is_pinned(cell: Cell | None, kind: MessageKind) -> bool:
-    """Whether a message was counted before, and as one of the same model."""
+    """The message was counted before, and as one of the same model."""
     return cell is not None and cell.pins is not None and cell.pins.model == kind.model

@@ -22,7 +22,7 @@ SEEN = "messages"
 
 
 def _hourly(name: str, *labels: str, parts: int = 1) -> Metric:
-    """What the ledger counts by the hour, for the metric of the same name: a model's class is told when it is shown."""
+    """A metric that the ledger counts by the hour, for the one of its name, which shows a model's class as well."""
     chosen = ("type", "reason")
     return Metric(f"librechat_window_{name}", "", "gauge", "recent", (*labels, WINDOW), chosen=chosen, parts=parts)
 
@@ -99,7 +99,7 @@ def class_of(model: str, external: re.Pattern[str] | None) -> str:
 
 
 def hours(reading: Reading, created: Iterable[float]) -> Counter[str]:
-    """How many of these Unix times lie in each hour that is kept; the sign does not matter."""
+    """Counts these Unix times by the hour, as far as it is kept; their sign does not matter."""
     if reading.kept is None or not reading.wants(*(metric.name for metric in OF_MESSAGES)):
         return Counter()
     found = Counter(map(reading.hour, map(abs, created)))

@@ -30,7 +30,7 @@ _PERSONAL = "users"
 
 
 class Verdict(Enum):
-    """What can be said of the database: that it is the state's, that it is another one, or nothing yet."""
+    """The database is the state's, or another one, or that cannot be told yet."""
 
     SAME = 1
     OTHER = 2
@@ -52,7 +52,7 @@ class Binding:
         self._doubted_since: float | None = None
 
     def verdict(self) -> Verdict:
-        """What is the same is bound by what it is called now. Raises PyMongoError, sqlite3.Error."""
+        """Judges the database, and binds it anew if it is the same. Raises PyMongoError, sqlite3.Error."""
         librechat = self._librechat
         identity = librechat.identity()
         found = self._found = {"messages": identity, "database": librechat.name, "tenant": librechat.tenant}
@@ -99,7 +99,7 @@ class Binding:
         return any(ids and allowed(functools.partial(found, collection, ids)) for collection, ids in met.items())
 
     def remember(self) -> None:
-        """Keeps which documents there are now. Raises PyMongoError, sqlite3.Error."""
+        """Keeps some documents that are there now, to know the database again. Raises PyMongoError, sqlite3.Error."""
         collections = {source.fold.collection for source in self._sources} - {_PERSONAL}
         spread = self._librechat.spread_ids
         met = {name: allowed(functools.partial(spread, name, _REMEMBERED)) for name in sorted(collections)}

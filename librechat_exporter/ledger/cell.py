@@ -1,4 +1,4 @@
-"""What one open document has been counted as."""
+"""Cells hold what open documents have been counted as."""
 
 import json
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ _shapes: dict[tuple[Series, ...], tuple[tuple[Series, ...], str]] = {}
 
 
 class Pins(NamedTuple):
-    """What must not be decided twice of a message: its model and the label that it was first counted under, its agent's
-    name, and the tokens of the question that it answers."""
+    """These are decided once for a message: its model and the label that it was first counted under, its agent's name,
+    and the tokens of the question that it answers."""
 
     model: Model
     label: str

@@ -1,4 +1,4 @@
-"""How the documents of one collection are counted."""
+"""A fold says how the documents of one collection are counted."""
 
 import functools
 from abc import ABC, abstractmethod
@@ -38,7 +38,7 @@ class Cache(dict[_K, _V]):
 
 @dataclass(frozen=True)
 class Kind:
-    """What users are seen with. shape: what it depends on; users seen with another shape are forgotten."""
+    """Users are seen with something of this kind. Those who were seen when it had another shape are forgotten."""
 
     name: str
     shape: str
@@ -46,7 +46,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a fold reads with, as of the server's time `now`.
+    """A fold reads and counts with these, as of the server's time `now`.
 
     kept: hours of windows are counted from then on; None if what is read is older. only: names of the metrics and kinds
     that are counted; None stands for all. questions: users' messages that were met lately.
@@ -86,7 +86,7 @@ def kept_from(now: datetime, kept: timedelta) -> datetime:
 
 
 class Found(NamedTuple):
-    """What one open document counts as now.
+    """An open document counts as this now.
 
     final: whether it would count the same at any later time, unless it is changed. unsettled: whether it is still being
     written.
@@ -100,7 +100,7 @@ class Found(NamedTuple):
 
 
 class Fold(ABC):
-    """How the documents of one collection are counted.
+    """A fold turns documents of one collection into samples.
 
     name: of its source. metrics: all that it counts, the ones in windows among them, which are counted by the hour.
     kinds: of the users seen that it finds. row: expressions that make a document's row, each of bounded size. mirrored:

@@ -48,15 +48,17 @@ class History:
         read: Callable[[Source, datetime | None, Collection[str]], Reading],
         add: Callable[[Source, Folded, Collection[str], bytes, bytes], None],
         kept_from: Callable[[], datetime],
+        pass_over: Callable[[Source], None],
     ) -> None:
         """read: what a source's fold reads with. add: adds what was folded of a range. kept_from: where windows begin,
-        as far as the clock can be trusted.
+        as far as the clock can be trusted. pass_over: notes a document that cannot be read.
         """
         self._librechat = librechat
         self._sources = sources
         self._read = read
         self._add = add
         self._kept_from = kept_from
+        self._pass_over = pass_over
         self._faults = FaultLog()
         self._wanted = threading.Event()
         self._stop = threading.Event()
@@ -156,7 +158,7 @@ class History:
         return pieces
 
     def _fold_piece(self, source: Source, piece: tuple[bytes, bytes], names: Collection[str], kept: datetime) -> Folded:
-        """What is counted of a piece. Documents that have cells are not history."""
+        """Counts a piece. Documents that have cells are not history."""
         start, end = piece
         reading = self._read(source, kept if end > id_at(kept) else None, names)
         known = [document for document in source.order if start <= document < end]
@@ -175,7 +177,7 @@ class History:
             def fold(some: Sequence[bytes]) -> None:
                 folded.append(source.fold.fold_history(reading, match_of(some, dense=False)))
 
-            halved(self._librechat, source, ids, fold)
+            halved(source.fold.collection, ids, fold, lambda _document: self._pass_over(source))
         return folded
 
     def _side_by_side(self, work: Callable[[_In], _Out], inputs: Collection[_In]) -> list[_Out]:

@@ -13,12 +13,10 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 
 import pymongo
-from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
@@ -27,8 +25,9 @@ from librechat_exporter.ledger.clock import Clock
 from librechat_exporter.ledger.fold import Fold, Reading, kept_from
 from librechat_exporter.ledger.history import Folded, History
 from librechat_exporter.ledger.last_seen import SEEN_KEPT, LastSeen
-from librechat_exporter.ledger.reading import changed_rows, halved
-from librechat_exporter.ledger.source import BEGINNING, Source, after, id_at, time_of
+from librechat_exporter.ledger.open_documents import MOST_LAG, OpenDocuments
+from librechat_exporter.ledger.reading import Row
+from librechat_exporter.ledger.source import BEGINNING, Source, id_at, time_of
 from librechat_exporter.ledger.state_file import State
 from librechat_exporter.ledger.windowed import HOUR, Windows
 from librechat_exporter.librechat import LibreChat, allowed
@@ -39,26 +38,8 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 60.0
 # Of what a source has open, one reading.
 _TICK_DEADLINE = 40.0
-# Documents stay open at least so long: the last five minutes are told from them.
-_LEAST_OPEN = timedelta(minutes=6)
-# An answer that is still being written stays open for so long, as agents may run for long.
-_UNSETTLED_OPEN = timedelta(hours=1)
-# What is read may lag behind the clock by so much, as a secondary does: nothing is sealed ahead of it.
-_MOST_LAG = timedelta(hours=1)
-# A document may appear so long after others with greater `_id`s; a scrape finds it if it is among so many last ones.
-_LATE = timedelta(seconds=60)
-_LATE_DOCUMENTS = 2_000
-# Of those that are still being written a scrape reads the newest.
-_UNSETTLED_READ = 500
-_IDS_AT_ONCE = 20_000
-_READ_AT_ONCE = 2_000
-_COUNTED_AT_ONCE = 500
-_BYTES_AT_ONCE = 1_000_000
-# What was not read when it was open, and is more than this, is history.
-_MOST_UNREAD = 20_000
 _REMEMBER_SECONDS = 3600.0
-# A source with more new documents a second than this is read so often, also if nobody scrapes.
-_BUSY_RATE = 10.0
+# A source to which much comes is read so often, also if nobody scrapes.
 _BUSY_SECONDS = 1.0
 _BUSY_DEADLINE = 5.0
 _CLOCK = "clock"
@@ -80,7 +61,6 @@ class Ledger:
         """guard: made of the label values that were admitted before. user_salt: of LastSeen."""
         self._librechat = librechat
         self._state = state
-        self._open = max(_LEAST_OPEN, timedelta(minutes=open_minutes))
         self.windows = windows
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -99,7 +79,17 @@ class Ledger:
         self.user_key = self._last_seen.user_key
         self._sources = {fold.name: self._load(fold) for fold in folds}
         self._binding = Binding(librechat, state, self._sources.values(), self._lock)
-        self._history = History(librechat, self._sources.values(), self._reading, self._add_history, self._kept_from)
+        self._open = OpenDocuments(
+            librechat,
+            self._lock,
+            open_minutes,
+            trusted=lambda now: self.trusted(now),
+            count=self._count_open,
+            save=self._save,
+        )
+        self._history = History(
+            librechat, self._sources.values(), self._reading, self._add_history, self._kept_from, self._pass_over
+        )
         self._threads: list[threading.Thread] = []
 
     def _load(self, fold: Fold) -> Source:
@@ -123,12 +113,8 @@ class Ledger:
         if source.is_pending() and not source.history_folded.wait(max(0.0, deadline - time.monotonic())):
             raise HistoryPendingError(f"{source.progress():.0%} of the history of {name} is folded")
         if not source.is_read:
-            self._read_all(source, now, deadline)
-        with self._folding(source, deadline):
-            if source.fresh < since:
-                begun = time.monotonic()
-                self._read_new(source, now)
-                source.fresh = begun
+            self._open.read_all(source, now, deadline)
+        self._open.read_new(source, now, deadline, since)
 
     def save(self) -> None:
         """Commits all that was counted. What collectors have told is shown only after that."""
@@ -136,7 +122,7 @@ class Ledger:
             self._save(*self._sources.values())
 
     def is_folded(self, *metrics: Metric) -> bool:
-        """Whether all history of these is counted: until then they are not shown."""
+        """All history of these is counted: until then they are not shown."""
         with self._lock:
             return all(self._source_of(metric).is_folded(metric.name) for metric in metrics)
 
@@ -200,7 +186,7 @@ class Ledger:
             return self._last_seen.of_kind(kind)
 
     def has_seen_all(self, *kinds: str) -> bool:
-        """Whether all history of these is folded."""
+        """All history of these is folded."""
         with self._lock:
             sources = self._sources.values()
             return all(source.is_folded(kind) for kind in kinds for source in sources if kind in source.counted)
@@ -214,13 +200,13 @@ class Ledger:
                 log.debug("%s could not be kept: %s", name, describe(error))
 
     def kept(self, name: str) -> str | None:
-        """What was kept under this name."""
+        """Returns the text that was kept under this name."""
         with self._lock:
             return self._state.kept(name)
 
     @property
     def persistent(self) -> bool:
-        """Whether all that was shown is on disk."""
+        """All that was shown is on disk."""
         return self._state.on_disk and not self._save_failed
 
     def progress(self) -> dict[str, float]:
@@ -284,12 +270,13 @@ class Ledger:
 
     def _tick_source(self, source: Source, now: datetime) -> None:
         self._plan(source, now)
-        opening = self._opening(source.open_from, now, source.newest)
-        self._read_all(source, now, time.monotonic() + _TICK_DEADLINE, again=True)
-        written_since = id_at(self.trusted(now) - _UNSETTLED_OPEN)
+        opening = self._open.opening(source.open_from, now, source.newest)
+        self._open.read_all(source, now, time.monotonic() + _TICK_DEADLINE, again=True)
+        if not source.history_folded.is_set():
+            self._history.want()
         kept = self._kept_from()
         with self._lock:
-            source.seal(opening, [one for one in source.unsettled if one >= written_since])
+            self._open.seal(source, opening, now)
             source.expire(kept)
             self._save(source)
         self._tell_foreign_ids(source)
@@ -330,39 +317,30 @@ class Ledger:
                 try:
                     self._read_busy()
                 except Exception as error:  # noqa: BLE001
-                    self._faults.failed("Reading what is new", error)
+                    self._faults.failed("Reading new documents", error)
+                else:
+                    self._faults.succeeded("Reading new documents")
 
     def _read_busy(self) -> None:
-        """Reads what is new where much is, so that a scrape finds little. What fails, the next scrape tells."""
+        """Reads new documents where many come, so that a scrape finds few. A fault of MongoDB the next scrape tells."""
         for source in self._sources.values() if self._identity_checked else ():
-            if source.is_busy and source.is_read and time.monotonic() - source.fresh > _BUSY_SECONDS / 2:
+            since = time.monotonic() - _BUSY_SECONDS / 2
+            if source.is_busy and source.is_read and source.fresh < since:
                 with contextlib.suppress(PyMongoError, TimeoutError), pymongo.timeout(_BUSY_DEADLINE):
-                    with self._folding(source, time.monotonic() + _BUSY_SECONDS):
-                        begun = time.monotonic()
-                        self._read_new(source, self._librechat.now())
-                        source.fresh = begun
-                    with self._lock:
-                        self._save(source)
+                    self._open.read_new(source, self._librechat.now(), time.monotonic() + _BUSY_SECONDS, since)
+                with self._lock:
+                    self._save(source)
 
-    # Reading. source.folding is held while documents are read, the ledger's lock while they are counted.
-
-    @contextmanager
-    def _folding(self, source: Source, deadline: float) -> Iterator[None]:
-        if not source.folding.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise TimeoutError(f"{source.fold.name} were still being read")
-        try:
-            yield
-        finally:
-            source.folding.release()
+    # Counting.
 
     def _plan(self, source: Source, now: datetime) -> None:
         """At the first start, decides what is history."""
         if not source.is_planned:
             newest = self._librechat.newest_id(source.fold.collection)
-            opening = self._opening(BEGINNING, now, newest.binary if newest is not None else None)
+            opening = self._open.opening(BEGINNING, now, newest.binary if newest is not None else None)
             if self._librechat.may_lag and opening > BEGINNING:
                 # The newest may have been told by one member, and history be read on another that lags.
-                opening = id_at(time_of(opening) - _MOST_LAG)
+                opening = id_at(time_of(opening) - MOST_LAG)
             with self._lock:
                 if not source.is_planned:
                     source.open_from = opening
@@ -371,107 +349,14 @@ class Ledger:
         if not source.history_folded.is_set():
             self._history.want()
 
-    def _opening(self, before: bytes, now: datetime, newest: bytes | None) -> bytes:
-        """Where the open documents begin: so long before the newest one, as more may come that is as old."""
-        if newest is None:
-            return before
-        trusted = self.trusted(now)
-        end = min(trusted, max(time_of(newest), trusted - _MOST_LAG))
-        return max(before, id_at(end - self._open))
-
-    def _read_new(self, source: Source, now: datetime) -> None:
-        """What has come since, and what was still being written."""
-        start = source.open_from
-        if source.newest is not None:
-            start = max(start, id_at(min(now, time_of(source.newest)) - _LATE))
-        if len(source.order) > _LATE_DOCUMENTS:
-            start = max(start, source.order[-_LATE_DOCUMENTS])
-        unsettled = sorted(source.unsettled)[-_UNSETTLED_READ:]
-        while True:
-            ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)
-            new = [one for one in ids if one not in source.cells]
-            passed = time.monotonic() - source.fresh
-            source.is_busy = len(new) > _BUSY_RATE * passed
-            dense = bool(new) and ids[-len(new) :] == new  # as usual, all that are new come after all others
-            self._read(source, new, now, dense=dense)
-            self._read(source, unsettled, now)
-            if len(ids) < _IDS_AT_ONCE:
-                return
-            start, unsettled = after(ids[-1]), []
-
-    def _read_all(self, source: Source, now: datetime, deadline: float, *, again: bool = False) -> None:
-        """All that is open, in slices between which scrapes have their turn. again: even if that was done before."""
-        if not source.reading_all.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise TimeoutError(f"{source.fold.name} were still being read")
-        try:
-            if not source.is_planned or (source.is_read and not again):  # another database may have come meanwhile
-                return
-            begun = time.monotonic()
-            opening = self._opening(source.open_from, now, source.newest)
-            start = after(source.order[-1]) if source.order else source.open_from
-            if start < opening and self._has_more(source, start, opening):
-                self._read_from(source, source.open_from, start, now, deadline)
-                with self._lock:
-                    source.seal(start, source.unsettled)
-                    source.miss(start, opening)
-                    source.open_from = opening
-                    self._save(source)
-                self._history.want()
-            self._read_from(source, source.open_from, None, now, deadline)
-            kept = [one for one in source.order if one < source.open_from]
-            with self._folding(source, deadline):
-                self._read(source, kept, now)
-            source.fresh, source.is_read = begun, True
-        finally:
-            source.reading_all.release()
-
-    def _has_more(self, source: Source, start: bytes, end: bytes) -> bool:
-        first, last = ObjectId(start), ObjectId(end)
-        return self._librechat.id_after(source.fold.collection, first, last, _MOST_UNREAD) is not None
-
-    def _read_from(self, source: Source, start: bytes, end: bytes | None, now: datetime, deadline: float) -> None:
-        while not self._stop.is_set():
-            with self._folding(source, deadline):
-                ids = self._librechat.ids(source.fold.collection, start, _READ_AT_ONCE)
-                some = ids if end is None else [one for one in ids if one < end]
-                self._read(source, some, now, dense=True)
-            with self._lock:
-                self._save(source)
-            if len(ids) < _READ_AT_ONCE or (end is not None and ids[-1] >= end):
-                return
-            start = after(ids[-1])
-
-    def _read(self, source: Source, ids: Sequence[bytes], now: datetime, *, dense: bool = False) -> None:
-        """Counts these documents. dense: there are no others between the first and the last."""
-        for start in range(0, len(ids), _READ_AT_ONCE):
-            halved(
-                self._librechat,
-                source,
-                ids[start : start + _READ_AT_ONCE],
-                lambda some: self._count_open(source, some, now, dense=dense),
-            )
-
-    def _count_open(self, source: Source, ids: Sequence[bytes], now: datetime, *, dense: bool) -> None:
-        batch: list[tuple[bytes, int, bytes]] = []
-        size = 0
-        for one in changed_rows(self._librechat, source, ids, dense=dense):
-            batch.append(one)
-            size += len(one[2])
-            if len(batch) == _COUNTED_AT_ONCE or size > _BYTES_AT_ONCE:
-                self._count_batch(source, batch, now)
-                batch, size = [], 0
-        if batch:
-            self._count_batch(source, batch, now)
-
-    def _count_batch(self, source: Source, batch: Sequence[tuple[bytes, int, bytes]], now: datetime) -> None:
+    def _count_open(self, source: Source, rows: Sequence[Row], now: datetime) -> None:
         reading = self._reading(source, kept_from(self.trusted(now), self.windows.kept), None, now)
-        cells = [source.cells.get(document) for document, _, _ in batch]
-        rows = [self._librechat.decode(row) for _, _, row in batch]
-        found, seen = source.fold.fold_open(reading, rows, cells)
+        cells = [source.cells.get(one.document) for one in rows]
+        found, seen = source.fold.fold_open(reading, [self._librechat.decode(one.row) for one in rows], cells)
         with self._lock:
             self._last_seen.add(seen)
-            for (document, digest, _), one in zip(batch, found, strict=True):
-                source.count(document, one, digest)
+            for one, counted in zip(rows, found, strict=True):
+                source.count(one.document, counted, one.digest)
 
     def _reading(
         self, source: Source, kept: datetime | None, only: Collection[str] | None, now: datetime | None = None
@@ -487,6 +372,10 @@ class Ledger:
                     source.add(series, amount)
             source.folded(names, start, end)
             self._save(source)
+
+    def _pass_over(self, source: Source) -> None:
+        with self._lock:
+            source.unreadable += 1
 
     # State. Each of these is called with the ledger's lock held.
 

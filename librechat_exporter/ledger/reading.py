@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from bson import ObjectId
 from bson.errors import BSONError
@@ -20,7 +21,7 @@ _FIRST_OF_EXPRESSIONS = 15_000
 
 
 def is_documents_fault(error: Exception) -> bool:
-    """Whether fewer documents, or others, could be read."""
+    """The error is the documents' fault: fewer of them, or others, could be read."""
     if isinstance(error, BSONError):
         return True
     if not isinstance(error, OperationFailure) or error.timeout:
@@ -28,10 +29,15 @@ def is_documents_fault(error: Exception) -> bool:
     return error.code in _TOO_LARGE or (error.code or 0) >= _FIRST_OF_EXPRESSIONS
 
 
-def halved(librechat: LibreChat, source: Source, ids: Sequence[bytes], read: Callable[[Sequence[bytes]], None]) -> None:
-    """Reads documents in halves, down to one; what cannot be read even alone is counted, told of and passed over.
+def halved(
+    collection: str,
+    ids: Sequence[bytes],
+    read: Callable[[Sequence[bytes]], None],
+    pass_over: Callable[[bytes], None],
+) -> None:
+    """Reads documents in halves, down to one; one that cannot be read even alone is told of and passed over.
 
-    Raises what is not the documents' fault.
+    Raises whatever is not the documents' fault.
     """
     try:
         read(ids)
@@ -40,30 +46,35 @@ def halved(librechat: LibreChat, source: Source, ids: Sequence[bytes], read: Cal
             raise
         if len(ids) > 1:
             middle = len(ids) // 2
-            halved(librechat, source, ids[:middle], read)
-            halved(librechat, source, ids[middle:], read)
+            halved(collection, ids[:middle], read, pass_over)
+            halved(collection, ids[middle:], read, pass_over)
             return
-        # Others can be read at this moment, so it is this one.
-        librechat.found(source.fold.collection, ids)
-        log.warning("A document of %s cannot be read and is passed over", source.fold.collection)
-        source.pass_over(ids[0])
+        read(())  # raises if it is the query that the server cannot work on, not this document
+        log.warning("A document of %s cannot be read and is passed over", collection)
+        pass_over(ids[0])
 
 
 def match_of(ids: Sequence[bytes], *, dense: bool) -> Document:
     """Matches these documents. dense: they are all that there are between the first and the last."""
-    if dense:
+    if dense and ids:
         return {"_id": {"$gte": ObjectId(ids[0]), "$lte": ObjectId(ids[-1])}}
     return {"_id": {"$in": [ObjectId(one) for one in ids]}}
 
 
-def changed_rows(
-    librechat: LibreChat, source: Source, ids: Sequence[bytes], *, dense: bool
-) -> Iterator[tuple[bytes, int, bytes]]:
-    """The `_id`, the hash and the row of each of these documents that is not as it was when it was counted last."""
+class Row(NamedTuple):
+    """A document's `_id`, its row in BSON, and a hash of that."""
+
+    document: bytes
+    row: bytes
+    digest: int
+
+
+def changed_rows(librechat: LibreChat, source: Source, ids: Sequence[bytes], *, dense: bool) -> Iterator[Row]:
+    """The rows of those of these documents that are not as they were when they were counted last."""
     match = match_of(ids, dense=dense)
-    most = 2 * len(ids) + 1000 if dense else len(ids)
+    most = 2 * len(ids) + 1000 if dense else max(1, len(ids))
     for document, row in librechat.rows(source.fold.collection, match, source.fold.row, most):
         known = source.cells.get(document)
         digest = hash(row)
         if known is None or known.row != digest:
-            yield document, digest, row
+            yield Row(document, row, digest)

@@ -96,7 +96,7 @@ class Recent:
                 self._count(self._entries.pop(document), -1)
 
     def _is_of(self, document: bytes, created: float) -> bool:
-        """Whether a place in the order of time is still the message's."""
+        """A place in the order of time is still the message's."""
         entry = self._entries.get(document)
         return entry is not None and entry.moment.created == created
 

@@ -51,6 +51,7 @@ class Source:
         self._guard = guard
         self._windowed = frozenset(metric.name for metric in fold.metrics if metric.is_windowed)
         self._kinds = {kind.name for kind in fold.kinds}
+        self.unreadable = 0
         self.begin(None)
 
     def begin(self, state: SourceState | None) -> list[str]:
@@ -63,6 +64,7 @@ class Source:
         self.cells: dict[bytes, Cell] = {}
         self.order: list[bytes] = []
         self.unsettled: set[bytes] = set()
+        self.passed_over: set[bytes] = set()
         self.questions: Cache[Link, Question] = Cache(_QUESTIONS_REMEMBERED)
         self.recent = Recent(self.fold.mirrored)
         self.newest: bytes | None = None
@@ -72,7 +74,6 @@ class Source:
         self.first: bytes | None = None
         self.chunk = FIRST_CHUNK
         self.logged = time.monotonic()
-        self.unreadable = getattr(self, "unreadable", 0)
         self._families: dict[str, Family] = {}
         self.changed_totals: set[Series] = set()
         self.changed_cells: set[bytes] = set()
@@ -81,7 +82,7 @@ class Source:
         self.changed_counted: set[str] = set()
         changed = self._restore(state) if state is not None else []
         self._enlist(state)
-        self._told()
+        self._set_folded()
         return changed
 
     # What is on disk.
@@ -113,7 +114,7 @@ class Source:
         return of_metrics | {kind.name: (kind.shape, 0) for kind in self.fold.kinds}
 
     def _enlist(self, state: SourceState | None) -> None:
-        """What is new misses all of history; what has been off misses what came meanwhile."""
+        """Lists all that is counted: a new metric misses all history, one that was off misses what came meanwhile."""
         held = state.counted if state is not None else {}
         after_newest = after(self.newest) if self.newest is not None else self.open_from
         for name, (shape, changes) in self._shapes().items():
@@ -144,7 +145,7 @@ class Source:
         )
 
     def changes(self) -> SourceState:
-        """What is to be saved."""
+        """Returns the part that is to be saved."""
         return SourceState(
             self.open_from,
             {name: self.counted[name] for name in self.changed_counted},
@@ -153,10 +154,11 @@ class Source:
         )
 
     def changes_saved(self) -> None:
-        for one in (
-            *(self.changed_totals, self.changed_cells, self.dropped_cells, self.expired, self.changed_counted),
-        ):
-            one.clear()
+        self.changed_totals.clear()
+        self.changed_cells.clear()
+        self.dropped_cells.clear()
+        self.expired.clear()
+        self.changed_counted.clear()
 
     def total(self, series: Series) -> float:
         return self.hours.total(series) if series[0] in self._windowed else self.totals[series[0]][series[1]]
@@ -225,10 +227,11 @@ class Source:
         return cell if samples == found.samples else Cell(found.samples)
 
     def pass_over(self, document: bytes) -> None:
-        """Notes a document that cannot be read."""
+        """Notes an open document that cannot be read: it is not tried again."""
         self.unreadable += 1
-        self.cells.setdefault(document, Cell({}))
-        if document not in self.order:
+        self.passed_over.add(document)
+        if document not in self.cells:
+            self.cells[document] = Cell({})
             bisect.insort(self.order, document)
         self.newest = max(document, self.newest or document)
         self.unsettled.discard(document)
@@ -244,6 +247,7 @@ class Source:
         self.changed_cells.difference_update(sealed)
         self.dropped_cells.update(sealed)
         self.unsettled.difference_update(sealed)
+        self.passed_over.difference_update(sealed)
         self.open_from = before
         if self.counted and sealed:
             self.changed_counted.add(next(iter(self.counted)))  # so that open_from is saved
@@ -257,10 +261,10 @@ class Source:
     # History.
 
     def _active(self) -> dict[str, Counted]:
-        return {name: self.counted[name] for name in self._shapes()}
+        return {name: one for name, one in self.counted.items() if name in self.totals or name in self._kinds}
 
     def is_folded(self, name: str) -> bool:
-        """Whether the metric, or kind, misses nothing."""
+        """The metric, or kind, misses nothing."""
         return self.is_planned and not self.counted[name].missing
 
     def miss(self, start: bytes, end: bytes) -> None:
@@ -269,7 +273,7 @@ class Source:
             for name, one in self._active().items():
                 one.missing.append((start, end))
                 self.changed_counted.add(name)
-        self._told()
+        self._set_folded()
 
     def next_range(self) -> tuple[Range, frozenset[str]] | None:
         """The lowest range of which something is missing, and the names of what misses all of it."""
@@ -287,22 +291,22 @@ class Source:
             ranges[:] = [(end if first == start else first, last) for first, last in ranges]
             ranges[:] = [one for one in ranges if one[0] < one[1]]
             self.changed_counted.add(name)
-        self._told()
+        self._set_folded()
 
     def only_windowed(self, names: Iterable[str]) -> bool:
-        """Whether none of these is a counter: what is older than the windows does not matter to them."""
+        """None of these is a counter: documents that are older than the windows do not matter to them."""
         return all(name in self._windowed or name in self._kinds for name in names)
 
-    def _told(self) -> None:
+    def _set_folded(self) -> None:
         nothing_missing = self.is_planned and not any(one.missing for one in self._active().values())
         (self.history_folded.set if nothing_missing else self.history_folded.clear)()
 
     def is_pending(self) -> bool:
-        """Whether none of its metrics can be shown yet."""
+        """None of its metrics can be shown yet."""
         return not self.is_planned or all(self.counted[metric.name].missing for metric in self.fold.metrics)
 
     def progress(self) -> float:
-        """How much of the time that history spans is folded, 0 to 1."""
+        """Returns the share, 0 to 1, of the time that history spans and that is folded."""
         if self.history_folded.is_set():
             return 1.0
         if self.first is None or not self.is_planned:
@@ -318,7 +322,7 @@ class Source:
         return self.totals[metric.name]
 
     def family(self, metric: Metric) -> Family | None:
-        """What was made of the metric's totals, if they have not changed since."""
+        """Returns the family that was made of the metric's totals, if they have not changed since."""
         return self._families.get(metric.name)
 
     def keep_family(self, metric: Metric, family: Family) -> None:

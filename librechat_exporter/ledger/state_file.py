@@ -62,7 +62,7 @@ Range = tuple[bytes, bytes]
 
 @dataclass
 class Counted:
-    """How far a metric, or a kind of users seen, is counted. missing: what of history is still to be folded."""
+    """A metric, or a kind of users seen, is counted but for the ranges of history that it is missing."""
 
     shape: str
     changes: int
@@ -334,14 +334,14 @@ def _log_of(path: Path) -> Path:
 
 
 def _is_in_use(error: Exception) -> bool:
-    """Whether the file is locked, or cannot be: SQLite does not tell these apart."""
+    """The file is locked, or cannot be: SQLite does not tell these apart."""
     codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR_LOCK)
     code = getattr(error, "sqlite_errorcode", None)
     return code in codes or (code is not None and code & 0xFF in codes[:2])
 
 
 def _can_lock(folder: Path) -> bool:
-    """Whether files in this folder can be locked at all: on some network shares they cannot."""
+    """Files in this folder can be locked at all: on some network shares they cannot."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What happened in the windows of the last hours and days: totals by the hour, and their sums over each window.
+"""Totals by the hour, and their sums over the windows of the last hours and days.
 
 As in the rest of the ledger, nothing that is deleted takes anything back. But a window's value is no counter, so a
 document that changes while it is open, such as an answer that is finished after all, counts as what it is now.
@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from librechat_exporter.metric import LabelValues, Series
+from librechat_exporter.settings import MONTH
 
 HOUR = timedelta(hours=1)
 # Longer than a month.
 HOURS_KEPT = timedelta(days=32)
-MONTH = "month"
 
 
 def hour_of(moment: datetime) -> int:
@@ -53,7 +53,7 @@ class Hours:
         self._sums: dict[int, dict[str, dict[LabelValues, float]]] = {}
 
     def add(self, series: Series, amount: float) -> bool:
-        """Whether that changed anything."""
+        """Adds to a total; true if that changed it."""
         if not amount:
             return False
         name, labels = series

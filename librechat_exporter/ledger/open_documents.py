@@ -1,0 +1,186 @@
+"""Reading documents that are open: the new ones for a scrape, all of them for the ticker."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from bson import ObjectId
+
+from librechat_exporter.ledger.reading import Row, changed_rows, halved
+from librechat_exporter.ledger.source import Source, after, id_at, time_of
+from librechat_exporter.librechat import LibreChat
+
+# Documents stay open at least so long: the last five minutes are told from them.
+_LEAST_OPEN = timedelta(minutes=6)
+# An answer that is still being written stays open for so long, as agents may run for long.
+_UNSETTLED_OPEN = timedelta(hours=1)
+# Members that are read may lag behind the clock by so much, as a secondary does: nothing is sealed ahead of them.
+MOST_LAG = timedelta(hours=1)
+# A document may appear so long after others with greater `_id`s; a scrape finds it if it is among so many last ones.
+_LATE = timedelta(seconds=60)
+_LATE_DOCUMENTS = 2_000
+# Of those that are still being written a scrape reads the newest.
+_UNSETTLED_READ = 500
+_IDS_AT_ONCE = 20_000
+READ_AT_ONCE = 2_000
+_COUNTED_AT_ONCE = 500
+_BYTES_AT_ONCE = 1_000_000
+# More documents than this that were not read when they were open are history.
+_MOST_UNREAD = 20_000
+# A source is busy if more new documents a second come to it.
+_BUSY_RATE = 10.0
+
+
+class OpenDocuments:
+    """Reads the open documents of sources. source.folding is held while MongoDB is asked for them.
+
+    Every method that reads raises PyMongoError, and TimeoutError at the deadline (time.monotonic()).
+    """
+
+    def __init__(
+        self,
+        librechat: LibreChat,
+        lock: threading.RLock,
+        minutes: int,
+        *,
+        trusted: Callable[[datetime], datetime],
+        count: Callable[[Source, Sequence[Row], datetime], None],
+        save: Callable[[Source], None],
+    ) -> None:
+        """lock: the ledger's, with which sources are changed and saved. minutes: LEDGER_OPEN_MINUTES. trusted: the
+        clock, as far as it is believed. count: counts documents of a source. save: commits a source; has the lock.
+        """
+        self._librechat = librechat
+        self._lock = lock
+        self._length = max(_LEAST_OPEN, timedelta(minutes=minutes))
+        self._trusted = trusted
+        self._count = count
+        self._save = save
+
+    def opening(self, before: bytes, now: datetime, newest: bytes | None) -> bytes:
+        """Where the open documents begin: so long before the newest one, as more may come that is as old."""
+        if newest is None:
+            return before
+        trusted = self._trusted(now)
+        end = min(trusted, max(time_of(newest), trusted - MOST_LAG))
+        return max(before, id_at(end - self._length))
+
+    @contextmanager
+    def folding(self, source: Source, deadline: float) -> Iterator[None]:
+        """Holds source.folding."""
+        if not source.folding.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise TimeoutError(f"{source.fold.name} were still being read")
+        try:
+            yield
+        finally:
+            source.folding.release()
+
+    def read_new(self, source: Source, now: datetime, deadline: float, since: float) -> None:
+        """Reads documents that have come, and answers that were still being written, unless that was done since then
+        (time.monotonic()).
+        """
+        with self.folding(source, deadline):
+            if source.fresh >= since:
+                return
+            begun = time.monotonic()
+            start = source.open_from
+            if source.newest is not None:
+                start = max(start, id_at(min(now, time_of(source.newest)) - _LATE))
+            if len(source.order) > _LATE_DOCUMENTS:
+                start = max(start, source.order[-_LATE_DOCUMENTS])
+            found = 0
+            self.read(source, sorted(source.unsettled)[-_UNSETTLED_READ:], now)
+            while True:
+                ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)
+                new = [one for one in ids if one not in source.cells]
+                found += len(new)
+                # As usual, all that are new come after all others.
+                self.read(source, new, now, dense=bool(new) and ids[-len(new) :] == new)
+                if len(ids) < _IDS_AT_ONCE:
+                    break
+                start = after(ids[-1])
+            source.is_busy = found > _BUSY_RATE * (begun - source.fresh)
+            source.fresh = begun
+
+    def read_all(self, source: Source, now: datetime, deadline: float, *, again: bool = False) -> None:
+        """Reads all that is open, in slices between which scrapes have their turn, unless that was done before.
+
+        again: even if it was done.
+        """
+        if not source.reading_all.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise TimeoutError(f"{source.fold.name} were still being read")
+        try:
+            if not source.is_planned or (source.is_read and not again):  # another database may have come meanwhile
+                return
+            begun = time.monotonic()
+            self._make_gap_history(source, now, deadline)
+            self._read_from(source, source.open_from, None, now, deadline)
+            kept = [one for one in source.order if one < source.open_from]
+            with self.folding(source, deadline):
+                self.read(source, kept, now)
+            source.fresh, source.is_read = begun, True
+        finally:
+            source.reading_all.release()
+
+    def _make_gap_history(self, source: Source, now: datetime, deadline: float) -> None:
+        """Documents that came during a long stop are not read one by one, if they are many."""
+        opening = self.opening(source.open_from, now, source.newest)
+        start = after(source.order[-1]) if source.order else source.open_from
+        if start >= opening or not self._has_more(source, start, opening):
+            return
+        self._read_from(source, source.open_from, start, now, deadline)
+        with self._lock:
+            source.seal(start, source.unsettled)
+            source.miss(start, opening)
+            source.open_from = opening
+            self._save(source)
+
+    def _has_more(self, source: Source, start: bytes, end: bytes) -> bool:
+        first, last = ObjectId(start), ObjectId(end)
+        return self._librechat.id_after(source.fold.collection, first, last, _MOST_UNREAD) is not None
+
+    def _read_from(self, source: Source, start: bytes, end: bytes | None, now: datetime, deadline: float) -> None:
+        while True:
+            with self.folding(source, deadline):
+                ids = self._librechat.ids(source.fold.collection, start, READ_AT_ONCE)
+                some = ids if end is None else [one for one in ids if one < end]
+                self.read(source, some, now, dense=True)
+            with self._lock:
+                self._save(source)
+            if len(ids) < READ_AT_ONCE or (end is not None and ids[-1] >= end):
+                return
+            start = after(ids[-1])
+
+    def read(self, source: Source, ids: Sequence[bytes], now: datetime, *, dense: bool = False) -> None:
+        """Reads and counts these documents. dense: there are no others between the first and the last."""
+        if not source.passed_over.isdisjoint(ids):
+            ids, dense = [one for one in ids if one not in source.passed_over], False
+
+        def count(some: Sequence[bytes]) -> None:
+            self._count_rows(source, some, now, dense=dense)
+
+        def pass_over(document: bytes) -> None:
+            with self._lock:
+                source.pass_over(document)
+
+        for start in range(0, len(ids), READ_AT_ONCE):
+            halved(source.fold.collection, ids[start : start + READ_AT_ONCE], count, pass_over)
+
+    def _count_rows(self, source: Source, ids: Sequence[bytes], now: datetime, *, dense: bool) -> None:
+        batch: list[Row] = []
+        size = 0
+        for one in changed_rows(self._librechat, source, ids, dense=dense):
+            batch.append(one)
+            size += len(one.row)
+            if len(batch) == _COUNTED_AT_ONCE or size > _BYTES_AT_ONCE:
+                self._count(source, batch, now)
+                batch, size = [], 0
+        if batch:
+            self._count(source, batch, now)
+
+    def seal(self, source: Source, opening: bytes, now: datetime) -> None:
+        """Drops cells of documents before the opening, but not of answers being written; with the lock held."""
+        written_since = id_at(self._trusted(now) - _UNSETTLED_OPEN)
+        source.seal(opening, [one for one in source.unsettled if one >= written_since])

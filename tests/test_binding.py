@@ -1,0 +1,175 @@
+"""The state knows its database again, and starts afresh with another one."""
+
+from datetime import timedelta
+
+import pymongo
+import pytest
+from pymongo.database import Database
+
+from librechat_exporter.collectors import messages
+from librechat_exporter.faults import HistoryPendingError
+from tests.chats import MESSAGES, NOW, message, object_id
+from tests.conftest import Document, MakeExporter
+
+
+@pytest.fixture
+def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is not known is another one, at once."""
+    monkeypatch.setattr("librechat_exporter.ledger.binding.DOUBT_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_doubt")
+def test_another_database_starts_afresh(
+    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
+    one = exporter(NOW)
+    assert one.scrape()[MESSAGES] == 5
+    one.daemon.ledger.tick()
+    database["messages"].drop()
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 5, "a collection that is gone tells nothing"
+    database["messages"].insert_many([message(NOW - timedelta(days=1), 10 + n) for n in range(3)])
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 3
+    one.close()
+    assert exporter(NOW, tenant_id="acme").scrape()[MESSAGES] == 0
+    assert [record.getMessage() for record in caplog.records if "start afresh" in record.getMessage()] == [
+        "This is another database or tenant than STATE_PATH was folded from: all counters start afresh"
+    ] * 2
+
+
+def test_a_database_that_is_not_known_yet_shows_no_counters(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a dump is written back, what was met may not be there yet."""
+    old = [message(NOW - timedelta(days=1), n) for n in range(5)]
+    database["messages"].insert_many(old)
+    one = exporter(NOW)
+    one.scrape()
+    one.daemon.ledger.tick()
+    database["messages"].drop()
+    database["messages"].insert_one(message(NOW - timedelta(days=2), 99))  # nobody has met this one
+    with pytest.raises(HistoryPendingError, match="cannot be told yet whether"):
+        one.daemon.ledger.tick()
+    assert MESSAGES not in one.scrape(timeout=1)
+    database["messages"].insert_many(old)
+    assert one.scrape()[MESSAGES] == 5
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("way", ["written back", "renamed", "without the newest", "other name"])
+def test_a_restored_database_goes_on(
+    client: pymongo.MongoClient[Document],
+    database: Database[Document],
+    exporter: MakeExporter,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+    running: bool,
+) -> None:
+    """The same documents in a new collection, some deleted: no counter falls, nothing counts twice."""
+    chats = [message(NOW - timedelta(hours=5, seconds=n), n) for n in range(40)]
+    chats += [message(NOW - timedelta(seconds=n), 100 + n) for n in range(10)]
+    database["messages"].insert_many(chats)
+    database["messages"].delete_many({"messageId": {"$in": ["m1", "m2"]}})
+    one = exporter(NOW)
+    assert one.scrape()[MESSAGES] == 48
+    one.daemon.ledger.tick()
+    if not running:
+        one.close()
+    kept = [chat for chat in chats if way != "without the newest" or chat["_id"].generation_time < NOW]
+    name = database.name
+    if way == "renamed":
+        database["messages"].rename("away")
+        if running:
+            one.daemon.ledger.tick()
+        database["away"].rename("messages")
+    elif way == "other name":
+        name = f"{database.name[:50]}_2"
+        client[name]["messages"].insert_many(kept)
+    else:
+        database["messages"].drop()
+        database["messages"].insert_many(kept)
+    if way == "other name" and running:
+        client.drop_database(name)
+        return  # a running exporter reads what it was started with
+    if not running:
+        one = exporter(NOW, mongodb_database=name)
+    one.daemon.ledger.tick()
+    database.client[name]["messages"].insert_one(message(NOW, 500))
+    values = one.scrape()
+    client.drop_database(name)
+    assert values[MESSAGES] == 49
+    assert "start afresh" not in caplog.text
+
+
+def test_a_database_without_messages_is_bound_when_they_come(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["users"].insert_one({"_id": object_id(NOW - timedelta(days=1))})
+    one = exporter(NOW)
+    users = ("librechat_registered_users_total", ())
+    assert one.scrape()[users] == 1
+    database["users"].delete_many({})
+    database["messages"].insert_one(message(NOW, 1))
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    assert (values[users], values[MESSAGES]) == (1, 1)
+
+
+@pytest.mark.usefixtures("no_doubt")
+def test_another_database_in_the_middle_of_history(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger.history.CHUNK_DOCUMENTS", (8, 8))
+    monkeypatch.setattr("librechat_exporter.ledger.source.FIRST_CHUNK", 8)
+    old = NOW - timedelta(days=1)
+    database["messages"].insert_many([message(old - timedelta(seconds=n), n) for n in range(400)])
+    database["spare"].insert_many([message(old - timedelta(seconds=n), 1000 + n) for n in range(30)])
+    one = exporter(NOW)
+    assert MESSAGES not in one.scrape(timeout=0.25)
+    database["spare"].rename("messages", dropTarget=True)
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 30
+
+
+@pytest.mark.usefixtures("no_doubt")
+def test_after_another_database_labels_begin_anew(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n, model=f"old-{n}") for n in range(4)])
+    one = exporter(NOW, max_label_values=4)
+    one.scrape()
+    database["messages"].drop()
+    database["messages"].insert_many([message(NOW, n, model=f"new-{n}") for n in range(4)])
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    one.close()
+    again = exporter(NOW, max_label_values=4).scrape()
+    for shown in (values, again):
+        per_model = {
+            labels[0][1]: v for (name, labels), v in shown.items() if name == "librechat_messages_per_model_total"
+        }
+        assert per_model == {f"new-{n}": 1 for n in range(4)}
+
+
+def test_what_is_read_while_another_database_comes_counts_once(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
+    one.folded()
+    source, ledger = one.daemon.ledger._sources["messages"], one.daemon.ledger
+    with ledger._lock, source.folding:
+        source.begin(None)
+        ledger._open.read(source, [chat["_id"].binary for chat in database["messages"].find()], NOW)
+        assert source.values(messages.MESSAGES) == {}
+    one.folded()
+    assert one.scrape()[MESSAGES] == 5
+
+
+def test_a_tenant_without_documents_keeps_nothing_from_being_remembered(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["messages"].insert_one(message(NOW, 1, tenantId="other"))
+    one = exporter(NOW, tenant_id="acme")
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 0

@@ -1,0 +1,43 @@
+"""MongoDB's clock is believed with care."""
+
+from datetime import UTC, datetime, timedelta
+
+import pymongo
+from pymongo.database import Database
+
+from librechat_exporter.ledger.clock import Clock
+from librechat_exporter.librechat import LibreChat
+from tests.chats import MESSAGES, NOW, message
+from tests.conftest import Document, MakeExporter
+
+
+def test_a_clock_that_stays_ahead_is_believed_after_an_hour() -> None:
+    passed = [0.0]
+    clock = Clock(None, lambda: passed[0])
+    clock.begin(NOW, NOW)
+    ahead = NOW + timedelta(days=40)
+    assert clock.trusted(ahead) < NOW + timedelta(minutes=2)
+    passed[0] = 1800
+    assert clock.trusted(ahead) < NOW + timedelta(hours=2)
+    passed[0] = 3601
+    assert clock.trusted(ahead) == ahead
+    assert clock.trusted(NOW) == NOW
+    again = Clock(NOW.timestamp(), lambda: passed[0])
+    again.begin(ahead, NOW - timedelta(days=1))
+    assert timedelta(hours=1) < again.trusted(ahead) - NOW < timedelta(hours=1, minutes=2)
+
+
+def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Document], exporter: MakeExporter) -> None:
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1))
+    assert one.scrape()[MESSAGES] == 1
+    one.daemon.librechat.now = lambda: NOW + timedelta(hours=1)  # type: ignore[method-assign]
+    one.scrape()
+    one.daemon.librechat.now = lambda: NOW + timedelta(seconds=5)  # type: ignore[method-assign]
+    one.scrape()
+    database["messages"].insert_many([message(NOW + timedelta(seconds=n), 10 + n) for n in range(5)])
+    assert one.scrape()[MESSAGES] == 6
+
+
+def test_utc_now_is_the_servers(client: pymongo.MongoClient[Document], database: Database[Document]) -> None:
+    assert abs(LibreChat(client, database.name, None).now() - datetime.now(UTC)) < timedelta(minutes=1)

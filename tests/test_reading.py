@@ -1,0 +1,226 @@
+"""Open documents are read when they are new, until they are finished, and whatever is in them."""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import ObjectId, encode
+from bson.raw_bson import RawBSONDocument
+from pymongo.database import Database
+from pymongo.errors import AutoReconnect, OperationFailure
+
+from librechat_exporter.collectors import documents
+from librechat_exporter.collectors.messages_fold import MessagesFold
+from librechat_exporter.ledger.reading import halved, is_documents_fault
+from librechat_exporter.librechat import LibreChat
+from tests.chats import MESSAGES, NOW, TOKENS, message, object_id, set_clock
+from tests.conftest import Document, MakeExporter
+
+MESSAGES_FOLD = MessagesFold()
+
+
+def test_more_open_documents_than_one_answer_of_the_server_holds(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger.open_documents.READ_AT_ONCE", 7)
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW - timedelta(seconds=n), n) for n in range(100)])
+    assert one.scrape()[MESSAGES] == 100
+    database["messages"].insert_many([message(NOW, 200 + n, parentMessageId="x" * 3_000_000) for n in range(6)])
+    values = one.scrape()
+    assert values[MESSAGES] == 106
+    assert values["librechat_messages_5m", ()] == 106
+
+
+def test_a_tool_output_that_is_not_valid_utf8_stops_nothing(
+    mongodb_uri: str, database: Database[Document], exporter: MakeExporter
+) -> None:
+    """Only something else than LibreChat can have written it."""
+    call = {"type": "tool_call", "tool_call": {"name": "search", "output": "BYTES error processing tool"}}
+    document = encode(message(NOW, 1, isCreatedByUser=False) | {"_id": ObjectId(), "content": [call]})
+    database["messages"].insert_one(RawBSONDocument(document.replace(b"BYTES", b"\xff\xfe\xc3\x28\xe2")))
+    values = exporter(NOW).scrape()
+    assert values[MESSAGES] == 1
+    assert values["librechat_tool_calls_total", ()] == 1
+    assert values["librechat_tool_call_errors_total", ()] == 0
+    assert all(value == 1 for (name, _), value in values.items() if name == "librechat_exporter_collector_success")
+
+
+def test_an_absurd_agent_and_one_without_an_id_stop_nothing(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["agents"].insert_one({"name": "without an id"})
+    database["messages"].insert_one(message(NOW, 1, isCreatedByUser=False, model="agent_" + "x" * 70_000))
+    values = exporter(NOW).scrape()
+    assert values["librechat_messages_per_model_total", (("model", "unknown"),)] == 1
+    assert all(value == 1 for (name, _), value in values.items() if name == "librechat_exporter_collector_success")
+
+
+def test_one_source_that_fails_keeps_no_other_from_being_folded(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database["messages"].insert_one(message(NOW, 1))
+    one = exporter(NOW)
+    one.scrape()
+    [fold] = [fold for fold in one.daemon.runner._collectors[0].folds if fold.name == "messages"]
+
+    def broken(*_arguments: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(fold, "fold_open", broken)
+    database["users"].insert_one({"_id": ObjectId.from_datetime(NOW)})
+    database["messages"].insert_one(message(NOW, 2))
+    with pytest.raises(KeyError):
+        one.daemon.ledger.tick()
+    assert one.daemon.ledger.values(documents.REGISTERED_USERS) == {(): 1}
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)], ids=["open", "history"])
+def test_a_document_that_cannot_be_read_is_passed_over(
+    database: Database[Document],
+    exporter: MakeExporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    ago: timedelta,
+) -> None:
+    """As one that is too large for MongoDB to work on. The others are counted, and it is not tried for ever."""
+    chats = [message(NOW - ago - timedelta(seconds=n), n) for n in range(50)]
+    bad = chats[17]["_id"]
+    tried: list[Document] = []
+
+    def refuse(match: Document) -> None:
+        ids = match["_id"]
+        tried.append(ids)
+        if bad in ids["$in"] if "$in" in ids else ids["$gte"] <= bad <= ids.get("$lte", ids.get("$lt")):
+            raise OperationFailure("too large", 10334)
+
+    one = exporter(NOW)
+    one.scrape()
+    one.close()
+    rows, messages = LibreChat.rows, LibreChat.messages
+
+    def refused_rows(self: LibreChat, collection: str, match: Document, *rest: Any) -> Any:
+        refuse(match)
+        return rows(self, collection, match, *rest)
+
+    def refused_messages(self: LibreChat, match: Document, **given: Any) -> Any:
+        refuse(match)
+        return messages(self, match, **given)
+
+    monkeypatch.setattr(LibreChat, "rows", refused_rows)
+    monkeypatch.setattr(LibreChat, "messages", refused_messages)
+    database["messages"].insert_many(chats)
+    two = exporter(NOW, state_path=str(Path(one.daemon.settings.state_path).with_name("two.sqlite"))).folded()
+    assert two.scrape()[MESSAGES] == 49
+    assert two.scrape()["librechat_exporter_unreadable_documents_total", (("source", "messages"),)] == 1
+    for _ in range(3):
+        two.daemon.ledger.tick()
+    before = len(tried)
+    two.daemon.ledger.tick()
+    two.scrape()
+    assert not any("$in" in ids and bad in ids["$in"] for ids in tried[before:])
+    assert two.scrape()["librechat_exporter_unreadable_documents_total", (("source", "messages"),)] == 1
+    assert sum("cannot be read and is passed over" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_fault_of_the_server_passes_no_document_over() -> None:
+    refused = [OperationFailure("", code) for code in (13, 50, 91, 241, 11600)]
+    assert not any(is_documents_fault(error) for error in (*refused, AutoReconnect("away"), KeyError()))
+    assert is_documents_fault(OperationFailure("", 10334))
+
+
+def test_where_much_is_new_it_is_read_before_a_scrape(database: Database[Document], exporter: MakeExporter) -> None:
+    one = exporter(NOW)
+    one.scrape()
+    source = one.daemon.ledger._sources["messages"]
+    database["messages"].insert_many([message(NOW, n) for n in range(200)])
+    one.scrape()
+    assert source.is_busy
+    database["messages"].insert_many([message(NOW, 1000 + n) for n in range(50)])
+    end = time.monotonic() + 10
+    while len(source.order) < 250:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert one.scrape()[MESSAGES] == 250
+
+
+def test_what_is_sealed_while_it_is_read_counts_once(database: Database[Document], exporter: MakeExporter) -> None:
+    """A scrape may have asked for a document whose cell the ticker drops before the answer is there."""
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1))
+    assert one.scrape()[MESSAGES] == 1
+    source, ledger = one.daemon.ledger._sources["messages"], one.daemon.ledger
+    ids = list(source.order)
+    with ledger._lock:
+        source.seal(object_id(NOW + timedelta(seconds=1)).binary, ())
+    ledger._open.read(source, ids, NOW)
+    assert one.scrape()[MESSAGES] == 1
+
+
+def test_what_is_being_written_is_read_by_a_scrape_and_other_changes_by_the_next_tick(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    sent = NOW - timedelta(minutes=5)
+    database["messages"].insert_many(
+        [message(sent, n, updatedAt=sent, tokenCount=None, unfinished=n == 1) for n in (1, 2)]
+        + [message(NOW, 9, tokenCount=0)]
+    )
+    one.daemon.ledger.tick()
+    assert one.scrape()[TOKENS] == 0
+    database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 30, "unfinished": False}})
+    database["messages"].update_one({"messageId": "m2"}, {"$set": {"tokenCount": 7}})
+    database["messages"].insert_one(message(sent, 3, tokenCount=100))  # its `_id` is five minutes late
+    assert one.scrape()[TOKENS] == 30
+    one.daemon.ledger.tick()
+    assert one.scrape()[TOKENS] == 137
+
+
+def test_an_answer_that_is_being_written_stays_open_for_an_hour(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW)
+    running = {"type": "tool_call", "tool_call": {"name": "long", "backgroundTask": {"backgrounded": True}}}
+    database["messages"].insert_many(
+        [
+            message(NOW, 1, tokenCount=1, unfinished=True),
+            message(NOW, 2, tokenCount=1, content=[running]),
+            message(NOW, 3, tokenCount=1),
+        ]
+    )
+    assert one.scrape()[TOKENS] == 3
+    for minutes, tokens in ((30, 10), (59, 100), (75, 1000)):
+        now = NOW + timedelta(minutes=minutes)
+        set_clock(one, now)
+        database["messages"].insert_one(message(now, minutes, tokenCount=0))  # what is open ends before the newest
+        one.daemon.ledger.tick()
+        one.daemon.ledger.tick()  # what is sealed depends on the newest one that was known before
+        database["messages"].update_many({"_id": {"$lte": object_id(NOW, 3)}}, {"$set": {"tokenCount": tokens}})
+        one.daemon.ledger.tick()
+        one.close()
+        one = exporter(now)
+    assert one.scrape()[TOKENS] == 100 + 100 + 1
+    assert database["messages"].count_documents({}) == 6
+
+
+def test_documents_with_a_foreign_id_are_named_in_one_warning(
+    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    database["messages"].insert_many([{"_id": "text"}, {"_id": 5}, message(NOW - timedelta(days=1), 1)])
+    assert exporter(NOW).scrape()[MESSAGES] == 1
+    assert sum("not an ObjectId" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_query_that_the_server_cannot_work_on_passes_no_document_over() -> None:
+    """As of an operator that it does not know: every document would be passed over."""
+    passed: list[bytes] = []
+
+    def refused(_ids: Sequence[bytes]) -> None:
+        raise OperationFailure("Unrecognized pipeline stage", 40324)
+
+    with pytest.raises(OperationFailure):
+        halved("messages", [bytes([number]) for number in range(5)], refused, passed.append)
+    assert passed == []

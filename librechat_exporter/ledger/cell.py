@@ -25,6 +25,7 @@ class Pins(NamedTuple):
 
 
 _pins: dict[Pins, Pins] = {}
+NOT_SETTLED: frozenset[str] = frozenset()
 
 
 class Cell:
@@ -42,7 +43,7 @@ class Cell:
         samples: Mapping[Series, float],
         pins: Pins | None = None,
         row: int | None = None,
-        settled: frozenset[str] = frozenset(),
+        settled: frozenset[str] = NOT_SETTLED,
     ) -> None:
         self.hold(samples)
         self.pins = _shared(pins)
@@ -70,10 +71,11 @@ class Cell:
         series, amounts, told = json.loads(text)
         pins, settled = told or (None, ())
         named = ((name, tuple(labels)) for name, labels in series)
+        shared: dict[float, float] = {}
         return cls(
-            dict(zip(named, amounts, strict=True)),
+            {one: shared.setdefault(amount, amount) for one, amount in zip(named, amounts, strict=True)},
             Pins(model_of(pins[0]), *pins[1:]) if pins else None,
-            settled=frozenset(settled),
+            settled=frozenset(settled) if settled else NOT_SETTLED,
         )
 
 

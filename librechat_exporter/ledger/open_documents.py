@@ -115,6 +115,9 @@ class OpenDocuments:
             if not source.is_planned or (source.is_read and not again):  # another database may have come meanwhile
                 return
             begun = time.monotonic()
+            if not source.is_read:
+                with self._lock:
+                    source.recent.advance(now)  # so that only the last five minutes are held while it is read
             self._make_gap_history(source, now, deadline)
             self._read_from(source, source.open_from, None, now, deadline)
             kept = [one for one in source.order if one < source.open_from]

@@ -88,7 +88,7 @@ class Source:
     # What is on disk.
 
     def _restore(self, state: SourceState) -> list[str]:
-        self.cells = dict(state.cells)
+        self.cells = state.cells
         self.order = sorted(self.cells)
         self.newest = self.order[-1] if self.order else None
         shapes = self._shapes()

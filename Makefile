@@ -30,7 +30,7 @@ lint:
 
 test: lint
 	tools/debian-packages.sh
-	$(RUN) pytest -n 2 --dist loadfile
+	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 bench:
 	$(RUN) python -m benchmarks.scrape

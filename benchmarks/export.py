@@ -12,10 +12,10 @@ import pymongo
 from pymongo.database import Database
 
 from benchmarks.scrape import peak_memory
-from librechat_exporter.simulator import Document, Simulator
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod
-from tools.server import die_with_parent
+from tools.private_server import die_with_parent
+from tools.simulator import Document, Simulator
 
 SCRIPT = Path(__file__).parent.parent / "historic-analysis" / "export_metrics.py"
 DATABASE = "bench_export"

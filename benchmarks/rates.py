@@ -19,10 +19,10 @@ from pathlib import Path
 import pymongo
 
 from benchmarks.scrape import memory_of
-from librechat_exporter.simulator import Document, Simulator
 from tests.conftest import Process
 from tools.mongod import Mongod
-from tools.server import die_with_parent
+from tools.private_server import die_with_parent
+from tools.simulator import Document, Simulator
 
 RATES = (2, 20, 60, 200)
 HISTORY = 100_000

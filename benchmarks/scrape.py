@@ -15,9 +15,9 @@ from typing import Any
 import pymongo
 from pymongo.database import Database
 
-from librechat_exporter.simulator import Document, Simulator
 from tests.conftest import Process
 from tools.mongod import Mongod
+from tools.simulator import Document, Simulator
 
 SIZES = (10_000, 100_000, 1_000_000)
 DAYS = 60

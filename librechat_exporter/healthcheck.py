@@ -5,7 +5,7 @@ import ssl
 import sys
 from base64 import b64encode
 
-from librechat_exporter.access import Access, AccessError
+from librechat_exporter.http.access import Access, AccessError
 from librechat_exporter.settings import Settings
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104

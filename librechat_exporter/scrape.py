@@ -1,92 +1,28 @@
-"""One scrape: all collectors, each isolated, all bound by the deadline; and what the exporter tells of
-itself.
+"""One scrape: all collectors, each isolated, all bound by the deadline.
 
 Scrapes that overlap share one run. A collector that fails or is late has no samples: never a zero, never an old value.
 """
 
-import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import pymongo
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 from prometheus_client.metrics_core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector as PrometheusCollector
 
-from librechat_exporter import __version__
-from librechat_exporter.collectors.base import Collector, Scrape
+from librechat_exporter.collector import Collector, Outcome, Scrape
 from librechat_exporter.faults import REASONS, FaultLog, describe, reason
 from librechat_exporter.ledger import Ledger
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import Family, LabelValues, Metric
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.metrics.guard import LabelGuard
+from librechat_exporter.metrics.metric import LabelValues
+from librechat_exporter.self_metrics import about_itself
 from librechat_exporter.settings import Settings
-
-UP = Metric("librechat_up", "Whether LibreChat's MongoDB answered", "gauge", "self")
-BUILD_INFO = Metric("librechat_exporter_build_info", "The exporter's version", "gauge", "self", ("version", "python"))
-SUCCESS = Metric(
-    "librechat_exporter_collector_success",
-    "Whether the collector measured in this scrape",
-    "gauge",
-    "self",
-    ("collector",),
-)
-DURATION = Metric(
-    "librechat_exporter_collector_duration_seconds", "How long the collector took", "gauge", "self", ("collector",)
-)
-FAILURES = Metric(
-    "librechat_exporter_collector_errors_total",
-    "Scrapes in which the collector failed",
-    "counter",
-    "self",
-    ("collector", "reason"),
-)
-PROGRESS = Metric(
-    "librechat_exporter_history_progress_ratio",
-    "How much of the time before the exporter's start is folded; the source's counters are absent until it is all",
-    "gauge",
-    "self",
-    ("source",),
-)
-PERSISTENT = Metric(
-    "librechat_exporter_state_persistent", "Whether the counters are on disk and survive a restart", "gauge", "self"
-)
-DATA_AGE = Metric(
-    "librechat_exporter_data_age_seconds",
-    "Age of what the collector serves, for one that is not read on every scrape",
-    "gauge",
-    "self",
-    ("collector",),
-)
-DROPPED = Metric(
-    "librechat_exporter_label_values_dropped_total",
-    "Distinct label values since the start that are counted under `other`, as the label has MAX_LABEL_VALUES already",
-    "counter",
-    "self",
-    ("label",),
-)
-DROPPED_SERIES = Metric(
-    "librechat_exporter_series_dropped_total",
-    "Distinct label combinations since the start that are counted under `other`, as the metric has MAX_SERIES already",
-    "counter",
-    "self",
-    ("metric",),
-)
-UNREADABLE = Metric(
-    "librechat_exporter_unreadable_documents_total",
-    "Documents since the start that MongoDB could not read even alone, and that are not counted",
-    "counter",
-    "self",
-    ("source",),
-)
-SELF_METRICS = (
-    *(UP, BUILD_INFO, SUCCESS, DURATION, FAILURES, PROGRESS, PERSISTENT, DATA_AGE),
-    *(DROPPED, DROPPED_SERIES, UNREADABLE),
-)
 
 # Between what the scraper waits for and what is left for the work: the answer has to be written and sent as well.
 MARGIN_SECONDS = 0.5
@@ -130,15 +66,6 @@ class Scraped(PrometheusCollector):
             return self._texts[form]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one collector did in one run. error is None if it succeeded."""
-
-    families: Sequence[Family]
-    seconds: float
-    error: BaseException | None = None
-
-
 @dataclass
 class _Run:
     """A run under way. Its outcomes come in one by one; whoever waits takes those that are there at its deadline.
@@ -162,17 +89,19 @@ class Runner:
         self,
         librechat: LibreChat,
         ledger: Ledger,
+        guard: LabelGuard,
         collectors: Iterable[Collector],
         settings: Settings,
     ) -> None:
         self._librechat = librechat
         self._ledger = ledger
+        self._guard = guard
         self._settings = settings
         enabled = frozenset(
             metric
             for collector in collectors
             for metric in collector.metrics
-            if settings.groups.issuperset(metric.groups)
+            if settings.toggles.issuperset(metric.toggles)
         )
         self._collectors = [collector for collector in collectors if not enabled.isdisjoint(collector.metrics)]
         self._family_names = {metric.family().name for metric in enabled}
@@ -281,7 +210,7 @@ class Runner:
 
     def _collect(self, collector: Collector, run: _Run, now: datetime) -> None:
         started = time.monotonic()
-        scrape = Scrape(self._librechat, self._ledger, self._settings, now, run.started, run.deadline)
+        scrape = Scrape(self._librechat, self._ledger, self._settings, self._guard, now, run.started, run.deadline)
         try:
             with pymongo.timeout(max(0.01, run.deadline - started)):
                 families = [family for family in collector.collect(scrape) if family.name in self._family_names]
@@ -309,19 +238,7 @@ class Runner:
         }
         with self._lock:
             failures = dict(self._failures)
-        yield UP.family({(): up})
-        yield BUILD_INFO.family({(__version__, platform.python_version()): 1})
-        yield SUCCESS.family({(name,): outcome.error is None for name, outcome in outcomes.items()})
-        yield DURATION.family({(name,): outcome.seconds for name, outcome in outcomes.items()})
-        yield FAILURES.family(failures)
-        yield PROGRESS.family({(source,): ratio for source, ratio in self._ledger.progress().items()})
-        yield PERSISTENT.family({(): self._ledger.persistent})
-        yield DATA_AGE.family(ages)
-        yield DROPPED.family(self._ledger.guard.dropped())
-        yield DROPPED_SERIES.family(self._ledger.guard.dropped_series())
-        yield UNREADABLE.family(self._ledger.unreadable())
-        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            yield from collector.collect()
+        return about_itself(self._ledger, self._guard, outcomes, up=up, ages=ages, failures=failures)
 
     def problems(self) -> dict[str, str]:
         """What went wrong in the last scrape, by collector."""

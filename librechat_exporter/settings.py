@@ -323,7 +323,7 @@ class Settings(LibreChatSettings):
         return host.strip("[]"), int(port)
 
     @property
-    def groups(self) -> frozenset[str]:
+    def toggles(self) -> frozenset[str]:
         """The toggles that are on."""
         toggles = {name: name.removeprefix("enable_").removesuffix("_metrics") for name in type(self).model_fields}
         return frozenset(group for name, group in toggles.items() if name.startswith("enable_") and getattr(self, name))

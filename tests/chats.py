@@ -5,28 +5,23 @@ from typing import Any
 
 from bson import ObjectId
 
-from librechat_exporter.collectors import cost, documents
-from librechat_exporter.collectors.messages_fold import MessagesFold
+from librechat_exporter.collectors import folds_of
+from librechat_exporter.settings import Settings
 from tests import weird
 from tests.conftest import Document, Exporter
+from tests.offered import COLLECTORS, sample_names
 from tests.oracle import Values
 
 NOW = weird.NOW
 MESSAGES = ("librechat_messages_total", ())
 TOKENS = ("librechat_output_tokens_total", ())
-MESSAGES_FOLD = MessagesFold()
-FOLDS = (MESSAGES_FOLD, cost.TransactionsFold(None), *(collector.folds[0] for collector in documents.collectors()))
+FOLDS = folds_of(COLLECTORS, Settings(_env_file=None))  # type: ignore[call-arg]
+[MESSAGES_FOLD] = [fold for fold in FOLDS if fold.name == "messages"]
 
 
 def counters(values: Values) -> Values:
     """What happened; what gauges under old names say may come and go."""
-    happened = {
-        f"{metric.name}{suffix}"
-        for fold in FOLDS
-        for metric in fold.metrics
-        if not metric.is_windowed
-        for suffix in (("_bucket", "_count", "_sum") if metric.type == "histogram" else ("",))
-    }
+    happened = sample_names(metric for fold in FOLDS for metric in fold.metrics if not metric.is_windowed)
     return {series: value for series, value in values.items() if series[0] in happened}
 
 
@@ -47,4 +42,4 @@ def message(moment: datetime, number: int, **fields: Any) -> Document:
 
 
 def set_clock(one: Exporter, now: datetime) -> None:
-    one.daemon.librechat.now = lambda: now  # type: ignore[method-assign]
+    one.at = now

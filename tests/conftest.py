@@ -1,16 +1,20 @@
 """Servers, started once for the session and ended whatever happens, and the exporter in this process."""
 
+import functools
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from email.message import Message
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +24,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from pymongo.database import Database
 
+from librechat_exporter.collector import Collector
 from librechat_exporter.daemon import Daemon
 from librechat_exporter.historic.tables import ALL, EXPORT_RUNS
 from librechat_exporter.settings import Settings
 from tests.oracle import Values
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod
-from tools.server import die_with_parent, free_port
+from tools.private_server import die_with_parent, free_port
 
 Document = dict[str, Any]
 
@@ -35,6 +40,14 @@ METRICS_PY = Path(__file__).parent.parent / "metrics.py"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="write the golden exposition anew")
+
+
+# Files with few tests that take long: begun last, one of them would run alone.
+LONG = ("test_truth.py", "test_oracle.py", "test_export_faults.py", "test_export_oracle.py", "test_monitoring.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
@@ -120,15 +133,29 @@ def private_mongod() -> Iterator[Mongod]:
 
 
 class Exporter:
-    """The exporter without HTTP, in this process. `at` stops its clock, which is believed unless `doubts` is set."""
+    """The exporter without HTTP, in this process.
 
-    def __init__(self, settings: Settings, at: datetime | None = None, *, doubts: bool = False) -> None:
-        self.daemon = Daemon(settings)
-        if at is not None:
-            self.daemon.librechat.now = lambda: at  # type: ignore[method-assign]
-            if not doubts:  # tests set the clock: time does not pass by itself
-                self.daemon.ledger.trusted = lambda now: now  # type: ignore[method-assign]
+    at: its clock, which stands still, and is believed unless `doubts` is set. offered: collectors instead of all.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        at: datetime | None = None,
+        *,
+        doubts: bool = False,
+        offered: Sequence[Collector] | None = None,
+    ) -> None:
+        self.at = at
+        # A clock is believed if much time has passed.
+        lasting = functools.partial(next, itertools.count(0.0, 1e9))
+        monotonic = time.monotonic if doubts or at is None else lasting
+        self.daemon = Daemon(settings, offered, self._now if at is not None else None, monotonic)
         self.daemon.ledger.start()
+
+    def _now(self) -> datetime:
+        assert self.at is not None
+        return self.at
 
     def scrape(self, timeout: float = 10) -> Values:
         """Every sample of ours, by name and sorted labels. Asserts that no series comes twice."""
@@ -145,8 +172,8 @@ class Exporter:
         """Waits until all history is folded, also that of what is counted anew."""
         self.scrape()
         end = time.monotonic() + 20
-        while any(ratio < 1 for ratio in self.daemon.ledger.progress().values()):
-            assert time.monotonic() < end, self.daemon.ledger.progress()
+        while any(ratio < 1 for ratio in self.daemon.ledger.totals.progress().values()):
+            assert time.monotonic() < end, self.daemon.ledger.totals.progress()
             time.sleep(0.01)
         return self
 
@@ -163,14 +190,20 @@ def exporter(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> 
     """Makes exporters of the test's database; settings by keyword, `at` stops the clock."""
     running: list[Exporter] = []
 
-    def make(at: datetime | None = None, *, doubts: bool = False, **settings: Any) -> Exporter:
+    def make(
+        at: datetime | None = None,
+        *,
+        doubts: bool = False,
+        offered: Sequence[Collector] | None = None,
+        **settings: Any,
+    ) -> Exporter:
         given: dict[str, Any] = {
             "mongodb_uri": SecretStr(mongodb_uri),
             "mongodb_database": database.name,
             "state_path": str(tmp_path / "ledger.sqlite"),
             "listen_address": "127.0.0.1:0",
         } | settings
-        one = Exporter(Settings(_env_file=None, **given), at, doubts=doubts)  # type: ignore[call-arg]
+        one = Exporter(Settings(_env_file=None, **given), at, doubts=doubts, offered=offered)  # type: ignore[call-arg]
         running.append(one)
         return one
 
@@ -290,3 +323,32 @@ def process(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> I
     yield make
     for one in made:
         one.stop(signal.SIGKILL)
+
+
+MakeLibreChat = Callable[[int, float], str]
+
+
+@pytest.fixture
+def librechat() -> Iterator[MakeLibreChat]:
+    """Starts a server that answers with this status after so many seconds; its address."""
+    servers = []
+
+    def start(status: int, seconds: float) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                time.sleep(seconds)
+                self.send_response(status if self.path == "/health" else 404)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -16,8 +16,8 @@ import pytest
 import trustme
 import yaml
 
-from librechat_exporter.access import Access, AccessError, Allowed
-from librechat_exporter.exchange import Response
+from librechat_exporter.http.access import Access, AccessError, Allowed
+from librechat_exporter.http.exchange import Response
 from tests.conftest import MakeProcess, Process
 from tools.prometheus import Prometheus
 

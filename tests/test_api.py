@@ -1,51 +1,22 @@
 """LibreChat's own health, which no scrape waits for."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from pymongo.database import Database
 
 from librechat_exporter.collectors import api
-from tests.conftest import Document, MakeExporter
-from tools.server import free_port
+from tests.conftest import Document, MakeExporter, MakeLibreChat
+from tools.private_server import free_port
 
 UP = ("librechat_api_up", ())
 SECONDS = ("librechat_api_response_seconds", ())
 SUCCESS = ("librechat_exporter_collector_success", (("collector", "api"),))
 
 
-@pytest.fixture
-def librechat() -> Iterator[Callable[[int, float], str]]:
-    """Starts a server that answers with this status after so many seconds; its address."""
-    servers = []
-
-    def start(status: int, seconds: float = 0.0) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                time.sleep(seconds)
-                self.send_response(status if self.path == "/health" else 404)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 def test_up_and_down(
-    database: Database[Document], exporter: MakeExporter, librechat: Callable[[int, float], str], tmp_path: Path
+    database: Database[Document], exporter: MakeExporter, librechat: MakeLibreChat, tmp_path: Path
 ) -> None:
     database["messages"].insert_one({})
     values = exporter(librechat_url=librechat(200, 0)).scrape()
@@ -67,7 +38,7 @@ def test_without_an_address_it_is_not_asked(database: Database[Document], export
 def test_a_slow_answer_delays_no_scrape(
     database: Database[Document],
     exporter: MakeExporter,
-    librechat: Callable[[int, float], str],
+    librechat: MakeLibreChat,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     database["messages"].insert_one({})

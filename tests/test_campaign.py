@@ -22,11 +22,11 @@ import pytest
 
 from librechat_exporter import __version__
 from librechat_exporter.ledger.ledger import TICK_SECONDS
-from librechat_exporter.simulator import INDEXES
 from tests.conftest import METRICS_PY, Document, Process, with_read_only
 from tests.oracle import Oracle, Values
 from tests.test_truth import Recorder
 from tools.mongod import Mongod
+from tools.simulator import INDEXES
 
 SECONDS = float(os.environ.get("CAMPAIGN_SECONDS", "600"))
 SEED = int(os.environ.get("CAMPAIGN_SEED", "1"))
@@ -38,7 +38,7 @@ import runpy, sys
 from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from librechat_exporter.librechat import LibreChat
+from librechat_exporter.librechat.database import LibreChat
 now = LibreChat.now
 LibreChat.now = lambda self: now(self) + timedelta(seconds=float(Path({clock!r}).read_text()))
 sys.argv[1:] = []

@@ -6,7 +6,7 @@ import pymongo
 from pymongo.database import Database
 
 from librechat_exporter.ledger.clock import Clock
-from librechat_exporter.librechat import LibreChat
+from librechat_exporter.librechat.database import LibreChat
 from tests.chats import MESSAGES, NOW, message
 from tests.conftest import Document, MakeExporter
 
@@ -31,9 +31,9 @@ def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Docu
     one = exporter(NOW)
     database["messages"].insert_one(message(NOW, 1))
     assert one.scrape()[MESSAGES] == 1
-    one.daemon.librechat.now = lambda: NOW + timedelta(hours=1)  # type: ignore[method-assign]
+    one.at = NOW + timedelta(hours=1)
     one.scrape()
-    one.daemon.librechat.now = lambda: NOW + timedelta(seconds=5)  # type: ignore[method-assign]
+    one.at = NOW + timedelta(seconds=5)
     one.scrape()
     database["messages"].insert_many([message(NOW + timedelta(seconds=n), 10 + n) for n in range(5)])
     assert one.scrape()[MESSAGES] == 6

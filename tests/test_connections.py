@@ -14,9 +14,9 @@ import trustme
 import yaml
 from pymongo.database import Database
 
-from librechat_exporter.access import Access
-from librechat_exporter.exchange import text
-from librechat_exporter.server import Server
+from librechat_exporter.http.access import Access
+from librechat_exporter.http.exchange import plain_text
+from librechat_exporter.http.server import Server
 from tests.conftest import Document, MakeProcess, Process
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -128,7 +128,7 @@ def test_certificates_that_are_read_anew_keep_nobody_waiting(encrypted: tuple[Pr
                 time.sleep(5)
             return super().tls()
 
-    server = Server(("127.0.0.1", 0), lambda _request: text(HTTPStatus.OK, "ok"), SlowAccess(path))
+    server = Server(("127.0.0.1", 0), lambda _request: plain_text(HTTPStatus.OK, "ok"), SlowAccess(path))
     server.start()
     try:
         plain = socket.create_connection(("127.0.0.1", server.port))

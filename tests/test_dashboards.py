@@ -11,8 +11,8 @@ import yaml
 from pymongo.database import Database
 
 from librechat_exporter.historic import command
-from librechat_exporter.simulator import Simulator
 from tests.conftest import METRICS_PY, Document, Metrics
+from tools.simulator import Simulator
 
 ROOT = METRICS_PY.parent
 HISTORIC = ROOT / "historic-analysis"

@@ -1,4 +1,4 @@
-"""What people read: generated pages are current, links lead somewhere, commands do what they say."""
+"""What people read: generated pages are current, links and names lead somewhere, commands do what they say."""
 
 import os
 import re
@@ -11,14 +11,22 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from librechat_exporter import __version__
+from librechat_exporter.historic import textfile
 from tests.conftest import METRICS_PY, MakeProcess
+from tests.offered import METRICS, sample_names
 from tools import reference
-from tools.server import die_with_parent
+from tools.private_server import die_with_parent
 
 ROOT = METRICS_PY.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+MONITORING = ("prometheus-dev", "charts", "deploy")
+# Neither a module of the package's, nor a beginning that many names share.
+NAME = re.compile(r"(?<![\w:])(?:\w+:)?librechat_\w*[a-z0-9](?::\w+)?(?![\w…/]|\.\w)")
+# The demo's database, and the metric that is added as an example.
+NO_METRICS = {"librechat_exporter_demo", "librechat_stopped_answers_total"}
 
 
 @pytest.mark.parametrize("path", sorted(reference.generated()), ids=lambda path: path.name)
@@ -42,6 +50,19 @@ def test_tables_are_whole(page: Path) -> None:
         cells = count
 
 
+def test_every_metric_that_is_named_exists(tmp_path: Path) -> None:
+    """A rule's unit test makes series of any name, so that names are looked up here."""
+    textfile.write(tmp_path / "export.prom", success=True, seconds=1, days=1, rows=1)
+    exported = {family.name for family in text_string_to_metric_families((tmp_path / "export.prom").read_text())}
+    recorded = {rule["record"] for group in reference.rules() for rule in group["rules"] if "record" in rule}
+    told = {metric.name for metric in METRICS} | exported | recorded | NO_METRICS
+    known = told | sample_names(METRICS)
+    files = [path for name in MONITORING for path in (ROOT / name).rglob("*") if path.is_file()]
+    named = {str(path.relative_to(ROOT)): set(NAME.findall(path.read_text())) for path in (*PAGES, *files)}
+    assert {path: names - known for path, names in named.items() if names - known} == {}
+    assert set.union(*named.values()) & known >= told, "all of it is told of somewhere"
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == __version__
@@ -52,21 +73,6 @@ def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
         assert set(re.findall(r"`?make ([a-z-]+)`", page.read_text())) <= targets, page
-
-
-def test_layers_point_one_way() -> None:
-    """Each module imports only from those after it."""
-    order = [
-        *("daemon", "web", "server", "access", "exchange", "scrape", "collectors", "refreshed", "ledger"),
-        *("faults", "librechat", "rows", "fields", "metric", "user_ids"),
-    ]
-    for path in (ROOT / "librechat_exporter").rglob("*.py"):
-        layer = path.relative_to(ROOT / "librechat_exporter").parts[0].removesuffix(".py")
-        if layer not in order:
-            continue
-        imported = set(re.findall(r"^from librechat_exporter\.(\w+)", path.read_text(), re.MULTILINE))
-        allowed = {*order[order.index(layer) :], "settings"}
-        assert imported <= allowed, f"{path.name} imports {imported - allowed}"
 
 
 def test_the_health_check(process: MakeProcess) -> None:

@@ -11,24 +11,27 @@ from pathlib import Path
 import pytest
 from pymongo.database import Database
 
-from librechat_exporter.server import HEAD_SECONDS
-from librechat_exporter.simulator import Simulator
+from librechat_exporter.http.server import HEAD_SECONDS
 from tests.conftest import METRICS_PY, Document, MakeProcess, Process
+from tools.simulator import Simulator
 
 RATE, SECONDS = 1000, float(os.environ.get("LOAD_SECONDS", "30"))
 # A second of the exporter's time is a step of the test's: it inserts what a second would bring, and scrapes.
 PER_SECOND, STEPS = 50, int(os.environ.get("SOAK_STEPS", "3600"))
 ACCELERATED = """
-import runpy, sys
+import itertools, logging, sys
 from datetime import datetime
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from librechat_exporter.ledger import Ledger
-from librechat_exporter.librechat import LibreChat
-LibreChat.now = lambda self: datetime.fromisoformat(Path({clock!r}).read_text())
-Ledger.trusted = lambda self, now: now
-sys.argv[1:] = []
-runpy.run_path({root!r} + "/metrics.py", run_name="__main__")
+from librechat_exporter.daemon import Daemon
+from librechat_exporter.settings import Settings
+logging.basicConfig(level=logging.INFO)
+monotonic = itertools.count(0.0, 1e9)
+Daemon(
+    Settings.load(),
+    clock=lambda: datetime.fromisoformat(Path({clock!r}).read_text()),
+    monotonic=lambda: next(monotonic),
+).run()
 """
 
 

@@ -15,8 +15,8 @@ from pymongo.database import Database
 from librechat_exporter.historic import command
 from librechat_exporter.historic.store import LockedError, Store
 from librechat_exporter.settings import ExportSettings
-from librechat_exporter.simulator import Simulator
 from tests.conftest import METRICS_PY, Document, Metrics
+from tools.simulator import Simulator
 
 TODAY = date(2026, 4, 6)
 FIRST, LAST = "2026-03-20", "2026-04-05"

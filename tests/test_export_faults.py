@@ -18,16 +18,16 @@ from librechat_exporter.historic import command, store
 from librechat_exporter.historic.day import Day
 from librechat_exporter.historic.store import Store, StoreError
 from librechat_exporter.historic.tables import DAILY, DAILY_USERS
-from librechat_exporter.librechat import LibreChat
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.transactions import Billed, read_billed
 from librechat_exporter.settings import ExportSettings
-from librechat_exporter.simulator import Simulator
 from tests.conftest import Document, Metrics
 from tests.test_export import SCRIPT
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod
-from tools.server import die_with_parent
+from tools.private_server import die_with_parent
+from tools.simulator import Simulator
 
-KILLS = 30
 FIRST, LAST = "2026-02-01", "2026-03-31"
 END = datetime(2026, 4, 1, tzinfo=UTC)
 
@@ -81,8 +81,13 @@ def days_are_whole(metrics: Metrics) -> None:
             assert days == users, table.name
 
 
+@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(
-    start: Callable[..., "subprocess.Popen[str]"], mariadb: MariaDB, metrics: Metrics, history: Database[Document]
+    start: Callable[..., "subprocess.Popen[str]"],
+    mariadb: MariaDB,
+    metrics: Metrics,
+    history: Database[Document],
+    kills: int,
 ) -> None:
     """Killed again and again, each time followed by a rerun, it leaves the tables of an undisturbed export."""
     undisturbed = Metrics(mariadb, f"{metrics.name}_undisturbed")
@@ -91,7 +96,7 @@ def test_killed_at_any_moment(
     length = time.monotonic() - started
     chance = random.Random(5)
     killed = 0
-    while killed < KILLS:
+    while killed < kills:
         process = start(metrics.environment, *(["--force"] if killed % 3 == 2 else []))
         # Starting takes most of the time; the rest of it is what is of interest.
         time.sleep(length * chance.uniform(0.5, 1.0))
@@ -102,11 +107,11 @@ def test_killed_at_any_moment(
             assert length > 0.1
             continue
         killed += 1
-        if killed % 5 == 0:
+        if killed % 3 == 0:
             finish(start(metrics.environment))
             assert metrics.tables() == undisturbed.tables()
             for table in DAILY:
-                metrics.rows(f"DELETE FROM {table.name} WHERE DAY(date) % 3 = {killed % 3}")  # noqa: S608
+                metrics.rows(f"DELETE FROM {table.name} WHERE DAY(date) % 3 = {killed // 3 % 3}")  # noqa: S608
             metrics.rows("DELETE FROM weekly_users")
     finish(start(metrics.environment))
     assert metrics.tables() == undisturbed.tables()
@@ -237,15 +242,14 @@ def test_mongodb_killed_within_a_day(
     lonely: Mongod, metrics: Metrics, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The days before it are there, those after it are named, and a rerun writes them."""
-    billed = LibreChat.billed
 
-    def killing(librechat: Any, match: Document) -> Any:
+    def killing(librechat: LibreChat, match: Document) -> list[Billed]:
         if lonely.process is not None and match["createdAt"]["$gte"] == datetime(2026, 2, 20, tzinfo=UTC):
             lonely.kill()
-        return billed(librechat, match)
+        return read_billed(librechat, match)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LibreChat, "billed", killing)
+        patch.setattr("librechat_exporter.historic.day.read_billed", killing)
         monkeypatch.setattr("librechat_exporter.historic.export._DAY_SECONDS", 3)
         assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr().err
@@ -264,14 +268,13 @@ def test_a_day_that_mongodb_refuses_is_named(
 ) -> None:
     """The other days are written. (The refusal is a real one, of an expression that fails.)"""
     broken = date(2026, 2, 10)
-    billed = LibreChat.billed
 
-    def refused(librechat: Any, match: Document) -> Any:
+    def refused(librechat: LibreChat, match: Document) -> list[Billed]:
         if match["createdAt"]["$gte"].date() == broken:
             librechat.aggregate("transactions", {"$expr": {"$toInt": "no number"}})
-        return billed(librechat, match)
+        return read_billed(librechat, match)
 
-    monkeypatch.setattr(LibreChat, "billed", refused)
+    monkeypatch.setattr("librechat_exporter.historic.day.read_billed", refused)
     assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr()
     assert "2026-02-10: MongoDB refused the command with error 241 (ConversionFailure)" in said.err

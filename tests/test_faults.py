@@ -105,7 +105,7 @@ def test_mongodb_paused(private_mongod: Mongod, lone: Process) -> None:
         for values, seconds in results:
             assert values[UP] == 0
             assert MESSAGES not in values
-            assert seconds < 2.5
+            assert seconds < 5  # without a deadline it would be 30
         assert lone.stop() < 5
     finally:
         private_mongod.resume()
@@ -235,7 +235,7 @@ def test_killed_at_any_moment_no_counter_falls(process: MakeProcess, database: D
     thread.start()
     shown = 0.0
     try:
-        for round_ in range(12):
+        for round_ in range(0, 12, 2):
             scrapes = threading.Thread(target=_scrape_until_it_dies, args=(one,))
             scrapes.start()
             time.sleep(0.02 + 0.03 * round_)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pymongo.database import Database
 
-from librechat_exporter.simulator import Simulator
 from tests.conftest import Document, MakeProcess
+from tools.simulator import Simulator
 
 GOLDEN = Path(__file__).parent / "golden.txt"
 

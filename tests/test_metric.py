@@ -6,22 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from librechat_exporter.daemon import all_collectors
-from librechat_exporter.metric import OTHER, WINDOW, LabelGuard, Metric, Samples
-from librechat_exporter.scrape import SELF_METRICS
+from librechat_exporter.metrics.guard import OTHER, LabelGuard
+from librechat_exporter.metrics.metric import WINDOW, Metric
+from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings, documented
+from tests.offered import COLLECTORS, METRICS
 
-MODELS = Metric("test_answers_total", "Answers", "counter", "happened", ("model",))
-PLAIN = Metric("test_users", "Users", "gauge", "is")
+MODELS = Metric(name="test_answers_total", help="Answers", type="counter", kind="happened", labels=("model",))
+PLAIN = Metric(name="test_users", help="Users", type="gauge", kind="is")
 
 
-def test_no_name_is_defined_twice_and_every_group_has_a_toggle() -> None:
-    collectors = all_collectors(Settings(_env_file=None))  # type: ignore[call-arg]
-    metrics = [*(metric for collector in collectors for metric in collector.metrics), *SELF_METRICS]
-    assert len({metric.name for metric in metrics}) == len(metrics) > 40
-    toggles = {name.removeprefix("ENABLE_").removesuffix("_METRICS").lower() for name in documented(Settings)}
-    assert {group for metric in metrics for group in metric.groups} <= toggles
-    assert len({collector.name for collector in collectors}) == len(collectors)
+def test_no_name_is_defined_twice_and_every_toggle_has_a_setting_and_every_toggle_a_metric() -> None:
+    assert len({metric.name for metric in METRICS}) == len(METRICS) > 40
+    toggles = {f"ENABLE_{toggle}_METRICS".upper() for metric in METRICS for toggle in metric.toggles}
+    assert toggles == {name for name in documented(Settings) if name.startswith("ENABLE_")}
+    assert len({collector.name for collector in COLLECTORS}) == len(COLLECTORS)
 
 
 def test_a_family_refuses_labels_that_do_not_fit() -> None:
@@ -70,7 +69,14 @@ def test_the_guard_keeps_its_limit_among_threads() -> None:
 
 
 def test_a_metric_has_so_many_series_and_the_rest_is_other() -> None:
-    metric = Metric("calls", "Calls", "counter", "happened", ("model", "kind", "tool"), chosen=("kind",))
+    metric = Metric(
+        name="calls",
+        help="Calls",
+        type="counter",
+        kind="happened",
+        labels=("model", "kind", "tool"),
+        chosen=("kind",),
+    )
     guard = LabelGuard(10, 3)
     named = [guard.series(metric, (f"m{n}", "x", "t"))[1] for n in range(5)]
     assert named == [("m0", "x", "t"), ("m1", "x", "t"), ("m2", "x", "t"), *[("other", "x", "other")] * 2]
@@ -85,8 +91,10 @@ def test_a_metric_has_so_many_series_and_the_rest_is_other() -> None:
 
 def test_buckets_and_hours_are_no_series_of_their_own() -> None:
     guard = LabelGuard(10, 1)
-    histogram = Metric("seconds", "Seconds", "histogram", "happened", ("model",), buckets=(1, 2))
-    hourly = Metric("hourly", "Hours", "gauge", "recent", ("model", WINDOW))
+    histogram = Metric(
+        name="seconds", help="Seconds", type="histogram", kind="happened", labels=("model",), buckets=(1, 2)
+    )
+    hourly = Metric(name="hourly", help="Hours", type="gauge", kind="recent", labels=("model", WINDOW))
     for metric in (histogram, hourly):
         assert [guard.series(metric, ("a", str(n)))[1] for n in range(3)] == [("a", str(n)) for n in range(3)]
         assert guard.series(metric, ("b", "1"))[1] == (OTHER, "1")

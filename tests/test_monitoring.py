@@ -16,10 +16,10 @@ import pymongo
 import pytest
 import yaml
 
-from librechat_exporter.simulator import Simulator
 from tests.conftest import METRICS_PY, Document, Process
 from tools import mock_servers
 from tools.prometheus import Prometheus
+from tools.simulator import Simulator
 
 ROOT = METRICS_PY.parent
 FOLDER = ROOT / "prometheus-dev"

@@ -10,8 +10,10 @@ from pymongo.database import Database
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from librechat_exporter.historic import command
-from librechat_exporter.simulator import Simulator
 from tests.conftest import Document, MakeExporter, Metrics
+from tests.people import fill
+from tests.test_privileges import documented_collections
+from tools.simulator import Simulator
 
 # What MongoDB 4.4 and Amazon DocumentDB 5 both have, of what is used here.
 STAGES = {"$match", "$group", "$project", "$count", "$limit", "$sort"}
@@ -83,6 +85,7 @@ def sent(database: Database[Document], exporter: MakeExporter, listener: Sent) -
     """All commands of a first scrape, a second one, and a tick."""
     simulator = Simulator(database, users=5)
     simulator.fill(300, days=2, end=datetime.now(UTC))
+    fill(database, datetime.now(UTC))
     one = exporter(domain_metrics=True)
     one.scrape()
     simulator.regenerate()
@@ -134,7 +137,7 @@ def check_read_only(commands: list[Document]) -> None:
 # What is read as a whole: in the background, as rarely as it is slow.
 IN_THE_BACKGROUND = {
     *("balances", "files", "users", "sessions", "memoryentries", "sharedlinks", "agents"),
-    *("agentapikeys", "scheduleruns", "bans", "logs"),
+    *("agentapikeys", "scheduleruns", "bans", "logs", "skills", "chatprojects", "mcpservers"),
 }
 
 
@@ -163,3 +166,10 @@ def test_the_exports_queries(sent_by_export: list[Document], database: Database[
     aggregations = [one for one in sent_by_export if "aggregate" in one]
     found = [one["aggregate"] for one in aggregations if one["pipeline"][0]["$match"] and reads_all(one, database)]
     assert found == ["users"]
+
+
+def test_the_documented_role_names_what_is_read(sent: list[Document], sent_by_export: list[Document]) -> None:
+    """Other collections are only counted, with `count`, and are left out where that is refused."""
+    commands = sent + sent_by_export
+    read = {one[name] for one in commands for name in ("aggregate", "find", "distinct") if name in one}
+    assert read == set(documented_collections())

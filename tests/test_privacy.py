@@ -8,82 +8,13 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import ObjectId
 from pymongo.database import Database
 
 from tests.conftest import Document, MakeExporter, MakeProcess, Process
+from tests.people import MARK, USER, fill
 from tools.mongod import Mongod
 
-MARK = "MARKED"
-USER = ObjectId("4d41524b4544" + "0" * 12)  # its first bytes are the mark as well
 SALT = "0123456789abcdef-salt"
-
-
-def marked(what: str) -> str:
-    return f"{MARK}-{what}"
-
-
-def people(now: datetime) -> dict[str, list[Document]]:
-    """Documents of every collection, in which whatever is of a person is marked. Models and tools are not."""
-    text = marked("text") + ' "type":"' + marked("type") + '" in it'
-    call = {"name": "search", "args": marked("args"), "output": f"Error processing tool: {marked('output')}"}
-    feedback = {"rating": "thumbsUp", "tag": "inaccurate", "text": marked("feedback")}
-    shared: Document = {
-        "user": str(USER),
-        "conversationId": marked("conversation"),
-        "createdAt": now,
-        "updatedAt": now,
-        "sender": marked("sender"),
-        "text": text,
-        "title": marked("title"),
-    }
-    question = shared | {"messageId": marked("question"), "isCreatedByUser": True, "tokenCount": 5}
-    answers = [
-        shared
-        | {
-            "messageId": marked(f"answer{number}"),
-            "parentMessageId": marked("question"),
-            "isCreatedByUser": False,
-            "model": "gpt-4o",
-            "endpoint": "openAI",
-            "error": bool(number % 2),
-            "content": [
-                {"type": "text", "text": text},
-                {"type": "tool_call", "tool_call": call},
-                {"type": "error", "error": text},
-            ],
-            "feedback": feedback,
-        }
-        for number in range(3)
-    ]
-    billed = {"tokenType": "prompt", "model": "gpt-4o", "context": "message", "rawAmount": -5, "tokenValue": -10}
-    user = {
-        "_id": USER,
-        "name": marked("name"),
-        "username": marked("username"),
-        "email": f"{marked('ann')}@example.org",
-    }
-    return {
-        "messages": [question, *answers, {"user": {MARK: MARK}, "tokenCount": marked("tokens"), "createdAt": MARK}],
-        "conversations": [shared | {"messages": [ObjectId()]}],
-        "users": [user | {"provider": "local", "role": "USER", "createdAt": now}],
-        "transactions": [billed | {"user": USER, "createdAt": now, "conversationId": marked("conversation")}],
-        "files": [{"user": USER, "filename": marked("file"), "source": "local", "type": "text/plain", "bytes": 5}],
-        "agents": [{"id": "agent_x", "author": USER, "authorName": marked("author"), "instructions": marked("prompt")}],
-        "balances": [{"user": USER, "tokenCredits": 5}],
-        "sessions": [
-            {"user": USER, "expiration": datetime(2999, 1, 1, tzinfo=UTC), "refreshTokenHash": marked("token")}
-        ],
-        "memoryentries": [{"userId": USER, "key": marked("key"), "value": marked("memory")}],
-        "auditlogs": [{"category": "auth", "outcome": "success", "actor": {"name": marked("actor")}}],
-        "bans": [{"key": f"BANS:{marked('address')}", "value": marked("ban")}],
-        "scheduleruns": [{"user": USER, "status": "error", "error": marked("run"), "createdAt": now}],
-    }
-
-
-def fill(database: Database[Document]) -> None:
-    for name, documents in people(datetime.now(UTC)).items():
-        database[name].insert_many(documents)
 
 
 def leaks(text: str | bytes) -> bool:
@@ -101,12 +32,12 @@ def served(one: Process) -> dict[str, str | bytes]:
 
 
 def test_nothing_of_people_is_told(process: MakeProcess, database: Database[Document], tmp_path: Path) -> None:
-    fill(database)
+    fill(database, datetime.now(UTC))
     environment = {"LOGGING_LEVEL": "debug", "DOMAIN_METRICS": "true", "EXTERNAL_MODEL_REGEX": "gpt"}
     salted = {"STATE_USER_IDS": "hash", "USER_ID_SALT": SALT}
     one = process(**environment, **salted).start()
     values = one.scrape()
-    assert values["librechat_messages_total", ()] == 5
+    assert values["librechat_messages_total", ()] == 7
     assert values["librechat_monthly_unique_users", ()] == 1
     assert values["librechat_active_users_by_domain", (("domain", "example.org"), ("window", "1d"))] == 1
     found = served(one)
@@ -122,7 +53,7 @@ def test_nothing_of_people_is_told(process: MakeProcess, database: Database[Docu
 def test_user_ids_are_in_the_state_file_alone_unless_they_are_hashed(
     process: MakeProcess, database: Database[Document], tmp_path: Path
 ) -> None:
-    fill(database)
+    fill(database, datetime.now(UTC))
     one = process(LOGGING_LEVEL="debug").start()
     one.scrape()
     found = served(one)
@@ -143,11 +74,11 @@ def test_user_ids_are_in_the_state_file_alone_unless_they_are_hashed(
 def test_faults_quote_nothing(mode: str, tmp_path: Path, process: MakeProcess) -> None:
     """MongoDB's own messages quote documents; ours do not."""
     with Mongod() as server, pymongo.MongoClient[Document](server.uri) as client:
-        fill(client["private"])
+        fill(client["private"], datetime.now(UTC))
         one = process(MONGODB_URI=server.uri, MONGODB_DATABASE="private", LOGGING_LEVEL="debug").start()
         one.scrape()
         fault: dict[str, Any] = {"failCommands": ["aggregate", "find"]}
-        fault |= {"errorCode": 241} if mode == "error" else {"blockConnection": True, "blockTimeMS": 3000}
+        fault |= {"errorCode": 241} if mode == "error" else {"blockConnection": True, "blockTimeMS": 2000}
         client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fault})
         one.scrape(1.5)
         assert not any(leaks(content) for content in served(one).values())
@@ -158,13 +89,13 @@ def test_hashes_follow_the_setting(
     database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ids become hashes at the next start; from hashes there is no way back, and that is said."""
-    fill(database)
+    fill(database, datetime.now(UTC))
     unique = ("librechat_monthly_unique_users", ())
 
     def seen(**settings: Any) -> tuple[float, set[str]]:
         one = exporter(**settings)
         value = one.scrape()[unique]
-        held = set(one.daemon.ledger.seen("messages"))
+        held = set(one.daemon.ledger.totals.seen("messages"))
         one.close()
         return value, held
 

@@ -2,19 +2,25 @@
 
 import json
 import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import mysql.connector
 import pymongo
 import pymongo.errors
 import pytest
+from pydantic import SecretStr
+from pymongo.database import Database
 
 from librechat_exporter.historic import command
-from librechat_exporter.simulator import Simulator
-from tests.conftest import METRICS_PY, Document, MakeProcess
-from tests.test_privacy import people
+from librechat_exporter.self_metrics import SELF_METRICS
+from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess
+from tests.offered import COLLECTORS, sample_names
+from tests.people import fill
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod
+from tools.simulator import Simulator
 
 PAGE = (METRICS_PY.parent / "docs" / "security.md").read_text()
 
@@ -30,27 +36,36 @@ def documented_grants() -> str:
     return str(grants)
 
 
-def test_the_documented_rights_suffice_and_nothing_can_be_written(
-    process: MakeProcess, monkeypatch: pytest.MonkeyPatch, mariadb: MariaDB
-) -> None:
+def privileges(collections: Collection[str]) -> list[Document]:
+    """Returns what the documented role would be for these collections."""
+    return [
+        *({"resource": {"db": "LibreChat", "collection": one}, "actions": ["find"]} for one in collections),
+        {"resource": {"db": "LibreChat", "collection": "messages"}, "actions": ["listIndexes"]},
+        {"resource": {"db": "LibreChat", "collection": ""}, "actions": ["listCollections"]},
+    ]
+
+
+@contextmanager
+def guarded() -> Iterator[tuple[Database[Document], str]]:
+    """Yields a database as root may use it, and the URI of a user who has the documented role alone."""
     with Mongod("--auth") as server:
         with pymongo.MongoClient[Document](server.uri) as client:
             client.admin.command("createUser", "root", pwd="r", roles=["root"])
         address = f"127.0.0.1:{server.port}/"
         with pymongo.MongoClient[Document](f"mongodb://root:r@{address}") as client:
-            now = datetime.now(UTC)
-            Simulator(client["LibreChat"], users=5).fill(200, days=3, end=now - timedelta(days=1))
-            for name, documents in people(now).items():
-                if name not in ("users", "balances"):
-                    client["LibreChat"][name].insert_many(documents)
-            privileges = [
-                {"resource": {"db": "LibreChat", "collection": name}, "actions": ["find", "listIndexes"]}
-                for name in documented_collections()
-            ]
-            privileges.append({"resource": {"db": "LibreChat", "collection": ""}, "actions": ["listCollections"]})
-            client.admin.command("createRole", "librechatExporter", privileges=privileges, roles=[])
+            documented = privileges(documented_collections())
+            client.admin.command("createRole", "librechatExporter", privileges=documented, roles=[])
             client.admin.command("createUser", "exporter", pwd="e", roles=["librechatExporter"])
-        uri = f"mongodb://exporter:e@{address}"
+            yield client["LibreChat"], f"mongodb://exporter:e@{address}"
+
+
+def test_the_documented_rights_suffice_and_nothing_can_be_written(
+    process: MakeProcess, monkeypatch: pytest.MonkeyPatch, mariadb: MariaDB
+) -> None:
+    now = datetime.now(UTC)
+    with guarded() as (librechat, uri):
+        Simulator(librechat, users=5).fill(200, days=3, end=now - timedelta(days=1))
+        fill(librechat, now)
         one = process(MONGODB_URI=uri, MONGODB_DATABASE="LibreChat", DOMAIN_METRICS="true").start()
         values = one.scrape()
         failed = [
@@ -106,3 +121,64 @@ def test_the_documented_rights_suffice_and_nothing_can_be_written(
         cursor.execute(f"DROP DATABASE {database}")
         cursor.execute(f"DROP USER '{database}'@'%'")
         root.close()
+
+
+# The collectors that read a collection. Agents are looked up for messages as well, where one that may not be read is
+# unknown.
+READERS = {
+    "messages": {
+        *("messages", "tools", "agents", "answers", "window_answers", "unique_users", "recent", "ratings"),
+        "active_domains",
+    },
+    "conversations": {"conversations", "temporary_conversations", "conversation_messages"},
+    "users": {"users", "window_new_users", "active_domains", "people", "domains"},
+    "files": {"files", "stored_files"},
+    "agents": {"agent_categories"},
+    "transactions": {"cost", "window_billed"},
+    "balances": {"balances"},
+    "sessions": {"sessions"},
+    "memoryentries": {"memory_entries", "memory_users"},
+    "skills": {"skills"},
+    "chatprojects": {"chat_projects"},
+    "sharedlinks": {"shared_links"},
+    "mcpservers": {"mcp_servers"},
+    "agentapikeys": {"agent_api_keys", "agent_api_keys_used"},
+    "scheduleruns": {"schedule_runs"},
+    "auditlogs": {"auditlogs"},
+    "bans": {"bans"},
+    "logs": {"bans"},
+}
+
+
+def test_the_readers_of_every_collection_are_known() -> None:
+    assert READERS.keys() == set(documented_collections())
+
+
+@pytest.fixture(scope="module")
+def librechat_with_rights() -> Iterator[tuple[Database[Document], str]]:
+    """Every metric has something to tell in this database."""
+    with guarded() as (librechat, uri):
+        fill(librechat, datetime.now(UTC))
+        yield librechat, uri
+
+
+@pytest.mark.parametrize("collection", READERS)
+def test_a_collection_that_may_not_be_read_takes_down_its_readers_alone(
+    librechat_with_rights: tuple[Database[Document], str], exporter: MakeExporter, collection: str
+) -> None:
+    librechat, uri = librechat_with_rights
+    others = READERS.keys() - {collection}
+    librechat.client.admin.command("updateRole", "librechatExporter", privileges=privileges(others))
+    settings = {"domain_metrics": True, "external_model_regex": "gpt"}
+    one = exporter(mongodb_uri=SecretStr(uri), mongodb_database=librechat.name, **settings)
+    values = one.scrape()
+    success = {
+        dict(labels)["collector"]: value
+        for (name, labels), value in values.items()
+        if name == "librechat_exporter_collector_success"
+    }
+    assert {name for name, value in success.items() if not value} == READERS[collection]
+    kept = [metric for collector in COLLECTORS if success.get(collector.name) for metric in collector.metrics]
+    assert {name for name, _ in values} == sample_names([*kept, *SELF_METRICS])
+    stored = {dict(labels)["collection"] for name, labels in values if name == "librechat_stored_documents"}
+    assert stored == others

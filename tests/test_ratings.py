@@ -12,10 +12,10 @@ from pymongo.database import Database
 
 from librechat_exporter import refreshed
 from librechat_exporter.collectors import ratings
-from librechat_exporter.fields import IS_RATED
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.simulator import Simulator
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.fields import IS_RATED
 from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess
+from tools.simulator import Simulator
 
 UP = ("librechat_thumbs_up_total", ())
 AGE = ("librechat_exporter_data_age_seconds", (("collector", "ratings"),))
@@ -27,13 +27,13 @@ def test_after_a_restart_old_ratings_serve_and_tell_their_age(
     now = datetime.now(UTC) - timedelta(days=2)
     feedback = {"rating": "thumbsUp", "tag": "inaccurate"}
     database["messages"].insert_one({"model": "gpt-4o", "createdAt": now, "updatedAt": now, "feedback": feedback})
-    read = ratings.read
+    read = ratings._read
 
     def slow(librechat: LibreChat, created: Document) -> list[Document]:
         time.sleep(0.1)
         return read(librechat, created)
 
-    monkeypatch.setattr(ratings, "read", slow)
+    monkeypatch.setattr(ratings, "_read", slow)
     one = exporter()
     assert one.scrape()[UP] == 1
     one.close()
@@ -63,13 +63,13 @@ def test_the_index_that_is_printed(
     assert options["name"] in plan
     again = subprocess.run(command, env=one.environment, capture_output=True, text=True, check=True).stdout
     assert "There is such an index already." in again
-    read = ratings.read
+    read = ratings._read
 
     def slowly(librechat: LibreChat, created: Document) -> list[Document]:
         time.sleep(2 * refreshed.AT_ONCE_SECONDS)
         return read(librechat, created)
 
-    monkeypatch.setattr(ratings, "read", slowly)
+    monkeypatch.setattr(ratings, "_read", slowly)
     exact = exporter()
     assert exact.scrape()["librechat_rated_messages_total", ()] == rated
     database["messages"].update_one({"feedback": {"$exists": False}}, {"$set": {"feedback": {"rating": "thumbsUp"}}})

@@ -12,14 +12,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from librechat_exporter.collectors import documents
-from librechat_exporter.collectors.messages_fold import MessagesFold
 from librechat_exporter.ledger.reading import halved, is_documents_fault
-from librechat_exporter.librechat import LibreChat
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.messages import read_messages
 from tests.chats import MESSAGES, NOW, TOKENS, message, object_id, set_clock
 from tests.conftest import Document, MakeExporter
-
-MESSAGES_FOLD = MessagesFold()
 
 
 def test_more_open_documents_than_one_answer_of_the_server_holds(
@@ -65,7 +62,7 @@ def test_one_source_that_fails_keeps_no_other_from_being_folded(
     database["messages"].insert_one(message(NOW, 1))
     one = exporter(NOW)
     one.scrape()
-    [fold] = [fold for fold in one.daemon.runner._collectors[0].folds if fold.name == "messages"]
+    fold = one.daemon.ledger._sources["messages"].fold
 
     def broken(*_arguments: Any) -> None:
         raise KeyError("a defect")
@@ -75,7 +72,7 @@ def test_one_source_that_fails_keeps_no_other_from_being_folded(
     database["messages"].insert_one(message(NOW, 2))
     with pytest.raises(KeyError):
         one.daemon.ledger.tick()
-    assert one.daemon.ledger.values(documents.REGISTERED_USERS) == {(): 1}
+    assert one.daemon.ledger._sources["users"].totals["librechat_registered_users_total"] == {(): 1}
 
 
 @pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)], ids=["open", "history"])
@@ -100,18 +97,18 @@ def test_a_document_that_cannot_be_read_is_passed_over(
     one = exporter(NOW)
     one.scrape()
     one.close()
-    rows, messages = LibreChat.rows, LibreChat.messages
+    rows = LibreChat.rows
 
     def refused_rows(self: LibreChat, collection: str, match: Document, *rest: Any) -> Any:
         refuse(match)
         return rows(self, collection, match, *rest)
 
-    def refused_messages(self: LibreChat, match: Document, **given: Any) -> Any:
+    def refused_messages(librechat: LibreChat, match: Document, **given: Any) -> Any:
         refuse(match)
-        return messages(self, match, **given)
+        return read_messages(librechat, match, **given)
 
     monkeypatch.setattr(LibreChat, "rows", refused_rows)
-    monkeypatch.setattr(LibreChat, "messages", refused_messages)
+    monkeypatch.setattr("librechat_exporter.folds.messages.read_messages", refused_messages)
     database["messages"].insert_many(chats)
     two = exporter(NOW, state_path=str(Path(one.daemon.settings.state_path).with_name("two.sqlite"))).folded()
     assert two.scrape()[MESSAGES] == 49

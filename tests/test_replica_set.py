@@ -17,12 +17,12 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.simulator import Simulator
+from librechat_exporter.librechat.database import LibreChat
 from tests.chats import MESSAGES, NOW, counters, message, set_clock
 from tests.conftest import Document, Exporter, MakeExporter, MakeProcess, Process
 from tests.oracle import Values
 from tools.mongod import ReplicaSet
+from tools.simulator import Simulator
 
 DATABASE = "chats"
 EVERYWHERE = WriteConcern(w=3)

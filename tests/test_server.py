@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from librechat_exporter import server as module
-from librechat_exporter.access import Access
-from librechat_exporter.exchange import Request, Response, text
-from librechat_exporter.server import Server
+from librechat_exporter.http import server as module
+from librechat_exporter.http.access import Access
+from librechat_exporter.http.exchange import Request, Response, plain_text
+from librechat_exporter.http.server import Server
 from tests.conftest import MakeProcess, Process
 
 HEAD = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
@@ -29,8 +29,8 @@ def answer(request: Request) -> Response:
     if request.path == "/broken":
         raise ValueError("a text that quotes a document")
     if request.path == "/long":
-        return text(HTTPStatus.OK, "x" * 20_000_000)
-    return text(HTTPStatus.OK, f"{request.method} {request.path} {request.headers.get('x-a', '-')}")
+        return plain_text(HTTPStatus.OK, "x" * 20_000_000)
+    return plain_text(HTTPStatus.OK, f"{request.method} {request.path} {request.headers.get('x-a', '-')}")
 
 
 @pytest.fixture

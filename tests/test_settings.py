@@ -29,7 +29,7 @@ def test_defaults() -> None:
     assert settings.mongodb_database == "LibreChat"
     assert settings.bind_address == ("0.0.0.0", 8000)
     assert settings.metrics_timezone == ZoneInfo("UTC")
-    assert settings.groups == {
+    assert settings.toggles == {
         "basic",
         "token",
         "user",
@@ -59,7 +59,7 @@ def test_environment_wins_over_the_file_and_empty_is_unset(monkeypatch: pytest.M
     assert settings.metrics_timezone == ZoneInfo("Europe/Berlin")
     assert settings.bind_address == ("::1", 9000)
     assert settings.scrape_timeout == 10
-    assert "rating" not in settings.groups
+    assert "rating" not in settings.toggles
 
 
 BAD = {

@@ -18,6 +18,7 @@ from tests.chats import counters, message, object_id
 from tests.conftest import Document, MakeProcess, Process
 from tests.oracle import Oracle, Values
 
+pytestmark = pytest.mark.no_cover
 MOST_MB = 256
 LONG = 60_000
 HISTORY_SECONDS, SCRAPE_SECONDS, QUIET_SECONDS = 100.0, 25.0, 30.0

@@ -10,7 +10,7 @@ from pymongo.database import Database
 
 from librechat_exporter import refreshed
 from librechat_exporter.collectors import storage
-from librechat_exporter.librechat import LibreChat
+from librechat_exporter.librechat.database import LibreChat
 from tests.conftest import Document, MakeExporter
 from tools.mongod import Mongod
 
@@ -132,4 +132,5 @@ def test_collections_that_may_not_be_read_are_left_out() -> None:
             client.admin.command("createRole", "some", privileges=privileges, roles=[])
             client.admin.command("createUser", "exporter", pwd="e", roles=["some"])
         with pymongo.MongoClient[Document](f"mongodb://exporter:e@{address}") as client:
-            assert storage.read_documents(LibreChat(client, "lc", None)) == {storage.DOCUMENTS: {("messages",): 1}}
+            found = storage._read_documents(LibreChat(client, "lc", None))
+            assert list(found.values()) == [{("messages",): 1}]

@@ -13,9 +13,14 @@ import pytest
 from bson import json_util
 from pymongo.database import Database
 
-from librechat_exporter.collectors import documents, messages, messages_fold
+from librechat_exporter.collector import CountingCollector
+from librechat_exporter.collectors import all_collectors, documents, messages
+from librechat_exporter.folds.messages import MessageGroup
+from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.ledger.state_file import StateError
-from librechat_exporter.metric import Metric, Samples
+from librechat_exporter.metrics.metric import Metric
+from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.settings import Settings
 from tests.chats import MESSAGES, TOKENS, message
 from tests.conftest import Document, MakeExporter
 from tests.oracle import Oracle, Values
@@ -99,7 +104,7 @@ def test_a_state_file_of_an_earlier_release_goes_on(
     assert counters(exporter(NOW + timedelta(seconds=1)).folded().scrape()) == values
 
 
-EXTRA = Metric("librechat_extra_total", "Users' messages", "counter", "happened", groups=("basic",))
+EXTRA = Metric(name="librechat_extra_total", help="Messages again", type="counter", kind="happened", toggles=("basic",))
 
 
 def test_a_new_metric_is_folded_from_history_by_itself(
@@ -113,16 +118,13 @@ def test_a_new_metric_is_folded_from_history_by_itself(
     assert one.scrape()[MESSAGES] == 50
     one.close()
     database["messages"].delete_many({"messageId": {"$in": ["m1", "m2", "m101"]}})
-    add = messages.add
 
-    def add_more(samples: Samples, *rest: Any) -> None:
-        add(samples, *rest)
-        samples.add(EXTRA, rest[2])
+    def add(samples: Samples, group: MessageGroup) -> None:
+        samples.add(EXTRA, group.count)
 
-    monkeypatch.setattr(messages, "add", add_more)
-    monkeypatch.setattr(messages, "COUNTED", (*messages.COUNTED, EXTRA))
-    monkeypatch.setattr(messages_fold.MessagesFold, "metrics", (*messages_fold.MessagesFold.metrics, EXTRA))
-    two = exporter(NOW)
+    offered = all_collectors(Settings(_env_file=None))  # type: ignore[call-arg]
+    more = [*offered, CountingCollector("extra", Counting("messages", (EXTRA,), add))]
+    two = exporter(NOW, offered=more)
     fold_chunk = two.daemon.ledger._history.fold_chunk
     held: list[Any] = []
     monkeypatch.setattr(two.daemon.ledger._history, "fold_chunk", held.append)
@@ -135,7 +137,7 @@ def test_a_new_metric_is_folded_from_history_by_itself(
     values = two.folded().scrape()
     assert (values[MESSAGES], values[TOKENS], values["librechat_extra_total", ()]) == (50, 500, 47)
     two.close()
-    three = exporter(NOW)
+    three = exporter(NOW, offered=more)
     database["messages"].insert_one(message(NOW, 200))
     assert three.scrape()["librechat_extra_total", ()] == 48
 
@@ -148,10 +150,10 @@ def test_a_metric_whose_meaning_changes_keeps_its_total(
     one = exporter(NOW)
     assert one.scrape()[TOKENS] == 20
     one.close()
-    changed = dataclasses.replace(messages.OUTPUT_TOKENS, changes=("2.0: tokens count a hundredfold",))
-    monkeypatch.setattr(messages, "OUTPUT_TOKENS", changed)
-    metrics = tuple(changed if one.name == changed.name else one for one in messages_fold.MessagesFold.metrics)
-    monkeypatch.setattr(messages_fold.MessagesFold, "metrics", metrics)
+    changed = dataclasses.replace(messages._OUTPUT_TOKENS, changes=("2.0: tokens count a hundredfold",))
+    monkeypatch.setattr(messages, "_OUTPUT_TOKENS", changed)
+    metrics = tuple(changed if one.name == changed.name else one for one in messages._METRICS)
+    monkeypatch.setattr(messages, "_METRICS", metrics)
     add = Samples.add
     monkeypatch.setattr(
         Samples,
@@ -181,7 +183,7 @@ def test_a_metric_of_another_form_is_another_metric(
     assert one.scrape()[users] == 1
     one.close()
     database["users"].delete_many({})
-    monkeypatch.setattr(documents, "REGISTERED_USERS", dataclasses.replace(documents.REGISTERED_USERS, parts=2))
+    monkeypatch.setattr(documents, "_USERS", dataclasses.replace(documents._USERS, parts=2))
     assert exporter(NOW).folded().scrape()[users] == 0
     assert "librechat_registered_users_total is counted in another form: it starts afresh" in caplog.text
 

@@ -17,13 +17,16 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pymongo.database import Database
 
 from librechat_exporter import __version__
-from librechat_exporter.exchange import Request
-from librechat_exporter.scrape import UP, Scraped
-from librechat_exporter.web import _FORMS, Application, _accepts_gzip, _encoder
+from librechat_exporter.http.application import _FORMS, Application, _accepts_gzip, _encoder
+from librechat_exporter.http.exchange import Request
+from librechat_exporter.metrics.metric import Metric
+from librechat_exporter.scrape import Scraped
 from tests.conftest import Document, MakeProcess
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 PROMETHEUS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+
+UP = Metric(name="librechat_up", help="Up", type="gauge", kind="self")
 
 
 def test_pages(process: MakeProcess, database: Database[Document]) -> None:

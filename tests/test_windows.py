@@ -3,7 +3,6 @@
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
-from librechat_exporter.ledger import Ledger
 from tests.conftest import Document, Exporter, MakeExporter
 from tests.oracle import Values
 
@@ -48,7 +46,7 @@ def of(values: Values, name: str, **labels: str) -> float | None:
 
 
 def set_clock(one: Exporter, now: datetime) -> None:
-    one.daemon.librechat.now = lambda: now  # type: ignore[method-assign]
+    one.at = now
 
 
 def test_nothing_shrinks_when_it_is_deleted(database: Database[Document], exporter: MakeExporter) -> None:
@@ -201,9 +199,7 @@ def test_a_clock_that_is_ahead_for_a_moment_forgets_nothing(
     database: Database[Document], exporter: MakeExporter
 ) -> None:
     database["messages"].insert_one(answer(NOW, 1))
-    one = exporter(NOW)
-    ledger = one.daemon.ledger
-    ledger.trusted = partial(Ledger.trusted, ledger)  # type: ignore[method-assign]
+    one = exporter(NOW, doubts=True)
     before = usage(one.scrape())
     one.daemon.ledger.tick()
     set_clock(one, NOW + timedelta(days=40))

@@ -16,9 +16,9 @@ from types import FrameType
 import pymongo
 from pymongo.errors import PyMongoError
 
-from librechat_exporter.simulator import Document, Simulator
 from tools.mongod import Mongod, NoMongodError
-from tools.server import die_with_parent
+from tools.private_server import die_with_parent
+from tools.simulator import Document, Simulator
 
 PORT = 8000
 DATABASE = "librechat_exporter_demo"

@@ -8,13 +8,13 @@ import subprocess
 import mysql.connector
 from mysql.connector.abstracts import MySQLConnectionAbstract
 
-from tools.server import Server
+from tools.private_server import PrivateServer
 
 USER = "metrics"
 PASSWORD = "p@ss'word"  # noqa: S105
 
 
-class MariaDB(Server):
+class MariaDB(PrivateServer):
     """A mariadbd process that can be hurt. Raises RuntimeError if it does not come up or is not installed."""
 
     name = "mariadb"

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pymongo
 from pymongo.errors import PyMongoError
 
-from tools.server import Server
+from tools.private_server import PrivateServer
 
 
 class NoMongodError(Exception):
@@ -31,7 +31,7 @@ def binary() -> Path:
     )
 
 
-class Mongod(Server):
+class Mongod(PrivateServer):
     """A mongod process that can be hurt. Raises NoMongodError, or RuntimeError if the server does not come up."""
 
     name = "mongod"

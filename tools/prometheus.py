@@ -5,10 +5,10 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from tools.server import Server
+from tools.private_server import PrivateServer
 
 
-class Prometheus(Server):
+class Prometheus(PrivateServer):
     """Runs with this configuration. Raises RuntimeError if it does not come up."""
 
     name = "prometheus"

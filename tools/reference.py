@@ -12,10 +12,10 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from dashboards import beside, historic, librechat, panels
-from librechat_exporter.daemon import all_collectors
+from librechat_exporter.collectors import all_collectors
 from librechat_exporter.historic.tables import schema
-from librechat_exporter.metric import Metric
-from librechat_exporter.scrape import SELF_METRICS
+from librechat_exporter.metrics.metric import Metric
+from librechat_exporter.self_metrics import SELF_METRICS
 from librechat_exporter.settings import ExportSettings, Settings, documented
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +67,7 @@ def _table(metrics: tuple[Metric, ...]) -> str:
     lines = ["| metric | type | labels | kind | toggles | value |", "| --- | --- | --- | --- | --- | --- |"]
     for metric in metrics:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        toggles = ", ".join(f"`{group.upper()}`" for group in metric.groups)
+        toggles = ", ".join(f"`{toggle.upper()}`" for toggle in metric.toggles)
         kind = {"self": "exporter"}.get(metric.kind, metric.kind)
         told = "; ".join((metric.help, *metric.changes))
         lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {kind} | {toggles} | {told} |")

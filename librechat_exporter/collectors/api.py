@@ -1,17 +1,19 @@
-"""Whether LibreChat itself answers: its own health check, asked in the background."""
+"""LibreChat's own health check, asked in the background."""
 
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
-from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.metric import Family, Metric
+from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.metrics.metric import Family, Metric
 from librechat_exporter.refreshed import Refreshed
 from librechat_exporter.settings import Settings
 
-UP = Metric("librechat_api_up", "Whether LibreChat's /health answered with 200", "gauge", "is")
-SECONDS = Metric("librechat_api_response_seconds", "How long LibreChat's /health took to answer", "gauge", "is")
+_UP = Metric(name="librechat_api_up", help="Whether LibreChat's /health answered with 200", type="gauge", kind="is")
+_SECONDS = Metric(
+    name="librechat_api_response_seconds", help="How long LibreChat's /health took to answer", type="gauge", kind="is"
+)
 
 _EVERY_SECONDS = 15.0
 _TIMEOUT_SECONDS = 5.0
@@ -19,8 +21,8 @@ _TIMEOUT_SECONDS = 5.0
 _PATIENCE_SECONDS = 1.0
 
 
-def ask(url: str) -> tuple[bool, float]:
-    """Whether the address answered with 200, and after how many seconds."""
+def _ask(url: str) -> tuple[bool, float]:
+    """True if the address answered with 200, and after how many seconds."""
     started = time.monotonic()
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
@@ -30,11 +32,11 @@ def ask(url: str) -> tuple[bool, float]:
     return up, time.monotonic() - started
 
 
-class ApiCollector(Collector):
+class _ApiCollector(Collector):
     """Of use with LIBRECHAT_URL."""
 
     name = "api"
-    metrics = (UP, SECONDS)
+    metrics = (_UP, _SECONDS)
 
     def __init__(self) -> None:
         self._answer: Refreshed[tuple[bool, float]] = Refreshed(self.name, at_once=0.0, in_turn=False)
@@ -48,7 +50,11 @@ class ApiCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         url = f"{scrape.settings.librechat_url}/health"
         patience = min(scrape.deadline, time.monotonic() + _PATIENCE_SECONDS)
-        up, seconds = self._answer.get(lambda: ask(url), patience, _EVERY_SECONDS)
-        yield UP.family({(): up})
+        up, seconds = self._answer.get(lambda: _ask(url), patience, _EVERY_SECONDS)
+        yield _UP.family({(): up})
         if up:
-            yield SECONDS.family({(): seconds})
+            yield _SECONDS.family({(): seconds})
+
+
+def collectors(_settings: Settings) -> list[Collector]:
+    return [_ApiCollector()]

@@ -1,40 +1,52 @@
 """What users have left to spend."""
 
-from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import LabelValues, Metric
+from librechat_exporter.collector import Collector, RefreshedCollector, Values
+from librechat_exporter.librechat.database import LibreChat, number
+from librechat_exporter.librechat.fields import BALANCE_USER, CREDITS_LEFT, REFILL
+from librechat_exporter.metrics.metric import LabelValues, Metric
+from librechat_exporter.settings import Settings
 
-LOW = 0.1  # of the amount that a refill brings
+_LOW = 0.1  # of the amount that a refill brings
 
-USERS = Metric(
-    "librechat_balance_users",
-    "Users whose balance is `exhausted` (0 or less), `low` (below a tenth of their refill) or `ok`",
-    "gauge",
-    "is",
-    ("state",),
-    ("balance",),
+_USERS = Metric(
+    name="librechat_balance_users",
+    help="Users whose balance is `exhausted` (0 or less), `low` (below a tenth of their refill) or `ok`",
+    type="gauge",
+    kind="is",
+    labels=("state",),
+    toggles=("balance",),
 )
-CREDITS = Metric(
-    "librechat_balance_credits", "Credits that users have left; a million are a dollar", "gauge", "is", (), ("balance",)
+_CREDITS = Metric(
+    name="librechat_balance_credits",
+    help="Credits that users have left; a million are a dollar",
+    type="gauge",
+    kind="is",
+    toggles=("balance",),
 )
 
 
-def read(librechat: LibreChat) -> Values:
-    """The states of all balances."""
+def _balances(librechat: LibreChat) -> list[tuple[float, float]]:
+    """Each user's credits and refill, which is 0 if there is none; without balances whose credits are no number."""
+    first = {"_id": BALANCE_USER, "credits": {"$first": CREDITS_LEFT}, "refill": {"$first": REFILL}}
+    rows = librechat.aggregate("balances", {}, {"$sort": {"_id": 1}}, {"$group": first})
+    return [(number(row["credits"]), number(row["refill"])) for row in rows if row["credits"] is not None]
+
+
+def _read(librechat: LibreChat) -> Values:
     if "balances" not in librechat.collections():
         return {}
     users: dict[LabelValues, float] = {("exhausted",): 0, ("low",): 0, ("ok",): 0}
     total = 0.0
-    for credits_left, refill in librechat.balances():
+    for credits_left, refill in _balances(librechat):
         total += credits_left
         state = "ok"
         if credits_left <= 0:
             state = "exhausted"
-        elif credits_left < LOW * refill:
+        elif credits_left < _LOW * refill:
             state = "low"
         users[state,] += 1
-    return {USERS: users, CREDITS: {(): total}}
+    return {_USERS: users, _CREDITS: {(): total}}
 
 
-def collector() -> StateCollector:
-    return StateCollector("balances", (USERS, CREDITS), read)
+def collectors(_settings: Settings) -> list[Collector]:
+    return [RefreshedCollector("balances", (_USERS, _CREDITS), _read)]

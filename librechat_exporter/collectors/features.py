@@ -1,46 +1,67 @@
-"""How much LibreChat's features are used: memories, skills, projects, shared links, MCP servers, agents."""
+"""How much LibreChat's features are used: memories, skills, projects, shared links, MCP servers, agents, bans."""
 
-from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.fields import CATEGORY, IS_TEMPORARY, Document
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import Metric
+from collections.abc import Callable, Mapping
+from functools import partial
 
+from librechat_exporter.collector import Collector, RefreshedCollector, Values
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.expressions import Document
+from librechat_exporter.librechat.fields import BAN_COLLECTIONS, CATEGORY, IS_TEMPORARY, MEMORY_USER, is_ban
+from librechat_exporter.metrics.metric import LabelValues, Metric
+from librechat_exporter.settings import Settings
 
-def _gauge(name: str, text: str, *labels: str) -> Metric:
-    return Metric(name, text, "gauge", "is", labels, ("feature",))
+_gauge = partial(Metric, type="gauge", kind="is", toggles=("feature",))
 
-
-AGENTS = _gauge("librechat_agents_total", "Agents", "category")
-MEMORY_USERS = _gauge("librechat_memory_users", "Users with memories")
-BANS = _gauge("librechat_bans", "Users and addresses that are banned now; a banned user's address is too")
+_AGENTS = _gauge(name="librechat_agents_total", help="Agents, by category", labels=("category",))
+_MEMORY_USERS = _gauge(name="librechat_memory_users", help="Users with memories")
+_BANS = _gauge(name="librechat_bans", help="Users and addresses that are banned now; a banned user's address is too")
 # Metrics that count the documents of a collection that match.
-COUNTS: dict[Metric, tuple[str, Document]] = {
-    _gauge("librechat_memory_entries_total", "Memories"): ("memoryentries", {}),
-    _gauge("librechat_skills_total", "Skills"): ("skills", {}),
-    _gauge("librechat_chat_projects_total", "Chat projects"): ("chatprojects", {}),
-    _gauge("librechat_shared_links_total", "Shared links"): ("sharedlinks", {}),
-    _gauge("librechat_mcp_servers_total", "MCP servers that users added"): ("mcpservers", {}),
-    _gauge("librechat_agent_api_keys_total", "API keys of agents"): ("agentapikeys", {}),
-    _gauge("librechat_temporary_conversations", "Temporary conversations"): ("conversations", IS_TEMPORARY),
+_COUNTS: dict[Metric, tuple[str, Document]] = {
+    _gauge(name="librechat_memory_entries_total", help="Memories"): ("memoryentries", {}),
+    _gauge(name="librechat_skills_total", help="Skills"): ("skills", {}),
+    _gauge(name="librechat_chat_projects_total", help="Chat projects"): ("chatprojects", {}),
+    _gauge(name="librechat_shared_links_total", help="Shared links"): ("sharedlinks", {}),
+    _gauge(name="librechat_mcp_servers_total", help="MCP servers that users added"): ("mcpservers", {}),
+    _gauge(name="librechat_agent_api_keys_total", help="API keys of agents"): ("agentapikeys", {}),
+    _gauge(name="librechat_temporary_conversations", help="Temporary conversations"): ("conversations", IS_TEMPORARY),
 }
 
 
-def read(librechat: LibreChat) -> Values:
-    there = librechat.collections()
-    found: dict[Metric, dict[tuple[str, ...], float]] = {
-        metric: {(): librechat.count(collection, match)}
-        for metric, (collection, match) in COUNTS.items()
-        if collection in there
-    }
-    if "memoryentries" in there:
-        found[MEMORY_USERS] = {(): librechat.users_with_memories()}
-    if "agents" in there:
-        found[AGENTS] = librechat.count_by("agents", CATEGORY)
-    bans = librechat.bans()
-    if bans is not None:
-        found[BANS] = {(): bans}
-    return found
+def _of(
+    name: str, collection: str, metric: Metric, read: Callable[[LibreChat], Mapping[LabelValues, float]]
+) -> Collector:
+    """A collector of its own for each: a collection that may not be read takes nothing else away."""
+
+    def values(librechat: LibreChat) -> Values:
+        return {metric: read(librechat)} if collection in librechat.collections() else {}
+
+    return RefreshedCollector(name, (metric,), values)
 
 
-def collector() -> StateCollector:
-    return StateCollector("features", (*COUNTS, MEMORY_USERS, AGENTS, BANS), read)
+def _count(metric: Metric, collection: str, match: Document) -> Collector:
+    name = metric.name.removeprefix("librechat_").removesuffix("_total")
+    return _of(name, collection, metric, lambda librechat: {(): librechat.count(collection, match)})
+
+
+def _memory_users(librechat: LibreChat) -> dict[LabelValues, float]:
+    return {(): librechat.count_distinct("memoryentries", MEMORY_USER, {})}
+
+
+def _agents(librechat: LibreChat) -> dict[LabelValues, float]:
+    return librechat.count_by("agents", CATEGORY)
+
+
+def _read_bans(librechat: LibreChat) -> Values:
+    kept_in = [collection for collection in BAN_COLLECTIONS if collection in librechat.collections()]
+    if not kept_in or librechat.tenant is not None:  # they are kept for all tenants
+        return {}
+    return {_BANS: {(): sum(librechat.count(collection, is_ban(librechat.now())) for collection in kept_in)}}
+
+
+def collectors(_settings: Settings) -> list[Collector]:
+    return [
+        *(_count(metric, collection, match) for metric, (collection, match) in _COUNTS.items()),
+        _of("memory_users", "memoryentries", _MEMORY_USERS, _memory_users),
+        _of("agent_categories", "agents", _AGENTS, _agents),
+        RefreshedCollector("bans", (_BANS,), _read_bans),
+    ]

@@ -1,73 +1,109 @@
 """Messages, failures and tokens, over all time and per model."""
 
-from librechat_exporter.metric import Metric, Samples
-from librechat_exporter.rows import MessageKind
+from librechat_exporter.collector import Collector, CountingCollector
+from librechat_exporter.folds.messages import MESSAGES, MessageGroup
+from librechat_exporter.ledger.fold import Counting
+from librechat_exporter.metrics.metric import Metric
+from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.settings import Settings
 
-MESSAGES = Metric(
-    "librechat_messages_total", "Messages sent, by users and by models", "counter", "happened", groups=("basic",)
+_SENT = Metric(
+    name="librechat_messages_total",
+    help="Messages sent, by users and by models",
+    type="counter",
+    kind="happened",
+    toggles=("basic",),
 )
-ERRORS = Metric("librechat_error_messages_total", "Messages that failed", "counter", "happened", groups=("basic",))
-INPUT_TOKENS = Metric(
-    "librechat_input_tokens_total", "Tokens of users' messages", "counter", "happened", groups=("token",)
+_FAILED = Metric(
+    name="librechat_error_messages_total",
+    help="Messages that failed",
+    type="counter",
+    kind="happened",
+    toggles=("basic",),
 )
-OUTPUT_TOKENS = Metric("librechat_output_tokens_total", "Tokens of answers", "counter", "happened", groups=("token",))
-MESSAGES_PER_MODEL = Metric(
-    "librechat_messages_per_model_total", "Answers", "counter", "happened", ("model",), ("model",)
+_INPUT_TOKENS = Metric(
+    name="librechat_input_tokens_total",
+    help="Tokens of users' messages",
+    type="counter",
+    kind="happened",
+    toggles=("token",),
 )
-ERRORS_PER_MODEL = Metric(
-    "librechat_errors_per_model_total", "Messages that failed", "counter", "happened", ("model",), ("model",)
+_OUTPUT_TOKENS = Metric(
+    name="librechat_output_tokens_total",
+    help="Tokens of answers",
+    type="counter",
+    kind="happened",
+    toggles=("token",),
 )
-INPUT_TOKENS_PER_MODEL = Metric(
-    "librechat_input_tokens_per_model_total",
-    "Tokens of the users' messages that were answered, once for each answer",
-    "counter",
-    "happened",
-    ("model",),
-    ("model", "token"),
+_ANSWERS_PER_MODEL = Metric(
+    name="librechat_messages_per_model_total",
+    help="Answers, per model",
+    type="counter",
+    kind="happened",
+    labels=("model",),
+    toggles=("model",),
 )
-OUTPUT_TOKENS_PER_MODEL = Metric(
-    "librechat_output_tokens_per_model_total",
-    "Tokens of answers",
-    "counter",
-    "happened",
-    ("model",),
-    ("model", "token"),
+_FAILED_PER_MODEL = Metric(
+    name="librechat_errors_per_model_total",
+    help="Messages that failed, per model",
+    type="counter",
+    kind="happened",
+    labels=("model",),
+    toggles=("model",),
 )
-SKIPPED_TOKEN_COUNTS = Metric(
-    "librechat_exporter_skipped_token_counts_total",
-    "Messages whose tokenCount is not a number from 0 to 2147483647 and was taken as 0",
-    "counter",
-    "self",
-    groups=("token",),
+_INPUT_TOKENS_PER_MODEL = Metric(
+    name="librechat_input_tokens_per_model_total",
+    help="Tokens of the users' messages that a model answered, once for each answer",
+    type="counter",
+    kind="happened",
+    labels=("model",),
+    toggles=("model", "token"),
 )
-COUNTED = (
-    MESSAGES,
-    ERRORS,
-    INPUT_TOKENS,
-    OUTPUT_TOKENS,
-    MESSAGES_PER_MODEL,
-    ERRORS_PER_MODEL,
-    INPUT_TOKENS_PER_MODEL,
-    OUTPUT_TOKENS_PER_MODEL,
-    SKIPPED_TOKEN_COUNTS,
+_OUTPUT_TOKENS_PER_MODEL = Metric(
+    name="librechat_output_tokens_per_model_total",
+    help="Tokens of answers, per model",
+    type="counter",
+    kind="happened",
+    labels=("model",),
+    toggles=("model", "token"),
+)
+_SKIPPED_TOKEN_COUNTS = Metric(
+    name="librechat_exporter_skipped_token_counts_total",
+    help="Messages whose tokenCount is not a number from 0 to 2147483647 and was taken as 0",
+    type="counter",
+    kind="self",
+    toggles=("token",),
+)
+_METRICS = (
+    _SENT,
+    _FAILED,
+    _INPUT_TOKENS,
+    _OUTPUT_TOKENS,
+    _ANSWERS_PER_MODEL,
+    _FAILED_PER_MODEL,
+    _INPUT_TOKENS_PER_MODEL,
+    _OUTPUT_TOKENS_PER_MODEL,
+    _SKIPPED_TOKEN_COUNTS,
 )
 
 
-def add(
-    samples: Samples, kind: MessageKind, model: str, count: int, tokens: float, prompt: float, skipped: int
-) -> None:
-    """Counts so many messages of a kind: the sums of their own tokens, of their questions', and of unusable counts."""
-    failed = count if kind.failed else 0
-    samples.add(MESSAGES, count)
-    samples.add(ERRORS, failed)
-    samples.add(SKIPPED_TOKEN_COUNTS, skipped)
-    if kind.by_user:
-        samples.add(INPUT_TOKENS, tokens)
+def _add(samples: Samples, group: MessageGroup) -> None:
+    failed = group.count if group.kind.failed else 0
+    tokens = sum(group.tokens)
+    samples.add(_SENT, group.count)
+    samples.add(_FAILED, failed)
+    samples.add(_SKIPPED_TOKEN_COUNTS, group.skipped)
+    if group.kind.by_user:
+        samples.add(_INPUT_TOKENS, tokens)
         if failed:
-            samples.add(ERRORS_PER_MODEL, failed, model)
+            samples.add(_FAILED_PER_MODEL, failed, group.model)
     else:
-        samples.add(OUTPUT_TOKENS, tokens)
-        samples.add(MESSAGES_PER_MODEL, count, model)
-        samples.add(ERRORS_PER_MODEL, failed, model)
-        samples.add(INPUT_TOKENS_PER_MODEL, prompt, model)
-        samples.add(OUTPUT_TOKENS_PER_MODEL, tokens, model)
+        samples.add(_OUTPUT_TOKENS, tokens)
+        samples.add(_ANSWERS_PER_MODEL, group.count, group.model)
+        samples.add(_FAILED_PER_MODEL, failed, group.model)
+        samples.add(_INPUT_TOKENS_PER_MODEL, group.prompts, group.model)
+        samples.add(_OUTPUT_TOKENS_PER_MODEL, tokens, group.model)
+
+
+def collectors(_settings: Settings) -> list[Collector]:
+    return [CountingCollector("messages", Counting(MESSAGES, _METRICS, _add))]

@@ -1,43 +1,40 @@
 """Users as they are now: by provider and role, and who is logged in."""
 
-from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.fields import EMAIL_DOMAIN, PROVIDER, ROLE
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import Metric
+from librechat_exporter.collector import Collector, RefreshedCollector, Values
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.fields import PROVIDER, ROLE, SESSION_USER, is_unexpired
+from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.settings import Settings
 
-USERS = Metric("librechat_users", "Users", "gauge", "is", ("provider", "role"), ("user",))
-LOGGED_IN = Metric(
-    "librechat_logged_in_users", "Users with a session that has not expired", "gauge", "is", groups=("user",)
+_USERS = Metric(
+    name="librechat_users",
+    help="Users, by provider and role",
+    type="gauge",
+    kind="is",
+    labels=("provider", "role"),
+    toggles=("user",),
 )
-BY_DOMAIN = Metric(
-    "librechat_users_by_domain", "Users, by the domain of their e-mail address", "gauge", "is", ("domain",)
+_LOGGED_IN = Metric(
+    name="librechat_logged_in_users",
+    help="Users with a session that has not expired",
+    type="gauge",
+    kind="is",
+    toggles=("user",),
 )
 
 
-def read(librechat: LibreChat) -> Values:
-    there = librechat.collections()
-    found: dict[Metric, dict[tuple[str, ...], float]] = {}
-    if "users" in there:
-        found[USERS] = librechat.count_by("users", PROVIDER, ROLE)
-    if "sessions" in there:
-        found[LOGGED_IN] = {(): librechat.logged_in()}
-    return found
+def _read_users(librechat: LibreChat) -> Values:
+    return {_USERS: librechat.count_by("users", PROVIDER, ROLE)} if "users" in librechat.collections() else {}
 
 
-def read_domains(librechat: LibreChat) -> Values:
-    return {BY_DOMAIN: librechat.count_by("users", EMAIL_DOMAIN)} if "users" in librechat.collections() else {}
+def _read_sessions(librechat: LibreChat) -> Values:
+    if "sessions" not in librechat.collections():
+        return {}
+    return {_LOGGED_IN: {(): librechat.count_distinct("sessions", SESSION_USER, is_unexpired(librechat.now()))}}
 
 
-class DomainsCollector(StateCollector):
-    """Off unless asked for: in a small organisation a domain can be a person."""
-
-    def is_used(self, settings: Settings) -> bool:
-        return settings.domain_metrics
-
-
-def collectors() -> list[StateCollector]:
+def collectors(_settings: Settings) -> list[Collector]:
     return [
-        StateCollector("people", (USERS, LOGGED_IN), read),
-        DomainsCollector("domains", (BY_DOMAIN,), read_domains),
+        RefreshedCollector("people", (_USERS,), _read_users),
+        RefreshedCollector("sessions", (_LOGGED_IN,), _read_sessions),
     ]

@@ -10,69 +10,86 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
-from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.fields import (
+from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.ledger import Ledger
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.expressions import Document, is_between, when
+from librechat_exporter.librechat.fields import (
     IS_RATED,
     MODEL,
+    RATED_AT,
     RATING,
     RATINGS,
     TAG,
-    Document,
+    THUMBS_UP,
     created_after,
-    is_between,
     not_created_after,
-    when,
 )
-from librechat_exporter.ledger import Ledger
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import Family, LabelValues, Metric, Samples
+from librechat_exporter.librechat.models import model_of, read_labels
+from librechat_exporter.metrics.metric import Family, LabelValues, Metric
+from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
-from librechat_exporter.rows import model_of
+from librechat_exporter.settings import Settings
 
-WINDOW = timedelta(minutes=5)
+_WINDOW = timedelta(minutes=5)
 # Ratings of messages that are not older than this are read more often than the others: after so many seconds.
-NEWER = timedelta(days=1)
-NEWER_SECONDS = 15.0
+_NEWER = timedelta(days=1)
+_NEWER_SECONDS = 15.0
 
 
-def _gauge(name: str, text: str, *labels: str) -> Metric:
-    return Metric(name, text, "gauge", "is", labels, ("rating",))
+_gauge = partial(Metric, type="gauge", kind="is", toggles=("rating",))
 
-
-THUMBS_UP = _gauge("librechat_thumbs_up_total", "Messages rated thumbs up")
-THUMBS_DOWN = _gauge("librechat_thumbs_down_total", "Messages rated thumbs down")
-THUMBS_UP_PER_MODEL = _gauge("librechat_thumbs_up_per_model", "Messages rated thumbs up", "model")
-THUMBS_DOWN_PER_MODEL = _gauge("librechat_thumbs_down_per_model", "Messages rated thumbs down", "model")
-RATIO_PER_MODEL = _gauge(
-    "librechat_rating_ratio_per_model", "Thumbs up among the ratings, in percent; absent without ratings", "model"
+_THUMBS_UP = _gauge(name="librechat_thumbs_up_total", help="Messages rated thumbs up")
+_THUMBS_DOWN = _gauge(name="librechat_thumbs_down_total", help="Messages rated thumbs down")
+_THUMBS_UP_PER_MODEL = _gauge(
+    name="librechat_thumbs_up_per_model", help="Messages rated thumbs up, per model", labels=("model",)
 )
-RATIO = _gauge("librechat_overall_rating_ratio", "Thumbs up among the ratings, in percent; absent without ratings")
-PER_TAG = _gauge("librechat_rating_counts_per_tag", "Rated messages", "tag")
-UP_PER_MODEL_AND_TAG = _gauge("librechat_model_tag_thumbs_up", "Messages rated thumbs up", "model", "tag")
-DOWN_PER_MODEL_AND_TAG = _gauge("librechat_model_tag_thumbs_down", "Messages rated thumbs down", "model", "tag")
-RATED = _gauge("librechat_rated_messages_total", "Messages that have a rating")
-UP_RECENT = Metric(
-    "librechat_thumbs_up_5m",
-    "Thumbs up given in the last 5 minutes; to messages older than a day, in those before they were read",
-    "gauge",
-    "recent",
-    groups=("rating", "time_window"),
+_THUMBS_DOWN_PER_MODEL = _gauge(
+    name="librechat_thumbs_down_per_model", help="Messages rated thumbs down, per model", labels=("model",)
 )
-DOWN_RECENT = Metric(
-    "librechat_thumbs_down_5m",
-    "Thumbs down given in the last 5 minutes; to messages older than a day, in those before they were read",
-    "gauge",
-    "recent",
-    groups=("rating", "time_window"),
+_RATIO_PER_MODEL = _gauge(
+    name="librechat_rating_ratio_per_model",
+    help="Thumbs up among a model's ratings, in percent; absent without ratings",
+    labels=("model",),
+)
+_RATIO = _gauge(
+    name="librechat_overall_rating_ratio", help="Thumbs up among all ratings, in percent; absent without ratings"
+)
+_PER_TAG = _gauge(
+    name="librechat_rating_counts_per_tag", help="Rated messages, by the tag that was chosen", labels=("tag",)
+)
+_UP_PER_MODEL_AND_TAG = _gauge(
+    name="librechat_model_tag_thumbs_up", help="Messages rated thumbs up, per model and tag", labels=("model", "tag")
+)
+_DOWN_PER_MODEL_AND_TAG = _gauge(
+    name="librechat_model_tag_thumbs_down",
+    help="Messages rated thumbs down, per model and tag",
+    labels=("model", "tag"),
+)
+_RATED = _gauge(name="librechat_rated_messages_total", help="Messages that have a rating")
+_UP_RECENT = Metric(
+    name="librechat_thumbs_up_5m",
+    help="Thumbs up given in the last 5 minutes; to messages older than a day, in those before they were read",
+    type="gauge",
+    kind="recent",
+    toggles=("rating", "time_window"),
+)
+_DOWN_RECENT = Metric(
+    name="librechat_thumbs_down_5m",
+    help="Thumbs down given in the last 5 minutes; to messages older than a day, in those before they were read",
+    type="gauge",
+    kind="recent",
+    toggles=("rating", "time_window"),
 )
 
 
 _KEPT = "older ratings"
 
 
-class Older(NamedTuple):
+class _Older(NamedTuple):
     """Rows of rated messages that were created at a Unix time or before, or have no date; of all if it is None.
 
     newer: those after it.
@@ -83,8 +100,8 @@ class Older(NamedTuple):
     newer: Refreshed[list[Document]]
 
 
-def read(librechat: LibreChat, created: Document) -> list[Document]:
-    """Rows of rated messages by MODEL, rating and TAG: their count, and how many were rated in the WINDOW.
+def _read(librechat: LibreChat, created: Document) -> list[Document]:
+    """Rows of rated messages by MODEL, rating and TAG: their count, and how many were rated in the last 5 minutes.
 
     created: matches their createdAt.
     """
@@ -96,32 +113,32 @@ def read(librechat: LibreChat, created: Document) -> list[Document]:
             "$group": {
                 "_id": {"model": MODEL, "rating": RATING, "tag": TAG},
                 "count": {"$sum": 1},
-                "recent": {"$sum": when(is_between("$updatedAt", now - WINDOW, now), 1, 0)},
+                "recent": {"$sum": when(is_between(RATED_AT, now - _WINDOW, now), 1, 0)},
             }
         },
     )
     return [row for row in rows if row["_id"]["rating"] in RATINGS]  # the match looks into arrays as well
 
 
-class RatingsCollector(Collector):
+class _RatingsCollector(Collector):
     name = "ratings"
     metrics = (
-        THUMBS_UP,
-        THUMBS_DOWN,
-        THUMBS_UP_PER_MODEL,
-        THUMBS_DOWN_PER_MODEL,
-        RATIO_PER_MODEL,
-        RATIO,
-        PER_TAG,
-        UP_PER_MODEL_AND_TAG,
-        DOWN_PER_MODEL_AND_TAG,
-        RATED,
-        UP_RECENT,
-        DOWN_RECENT,
+        _THUMBS_UP,
+        _THUMBS_DOWN,
+        _THUMBS_UP_PER_MODEL,
+        _THUMBS_DOWN_PER_MODEL,
+        _RATIO_PER_MODEL,
+        _RATIO,
+        _PER_TAG,
+        _UP_PER_MODEL_AND_TAG,
+        _DOWN_PER_MODEL_AND_TAG,
+        _RATED,
+        _UP_RECENT,
+        _DOWN_RECENT,
     )
 
     def __init__(self) -> None:
-        self._older: Refreshed[Older] = Refreshed(self.name)
+        self._older: Refreshed[_Older] = Refreshed(self.name)
         self._restored = False
 
     def data_age(self) -> float | None:
@@ -130,38 +147,38 @@ class RatingsCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         if not self._restored:
             self._restore(scrape.ledger)
-        older = self._older.get(lambda: self._read(scrape), scrape.deadline, scrape.settings.state_refresh)
+        older = self._older.get(lambda: self._read_older(scrape), scrape.deadline, scrape.settings.state_refresh)
         rows = older.rows
         if older.until is not None:
             created = created_after(datetime.fromtimestamp(older.until, UTC))
-            rows = rows + older.newer.get(lambda: read(scrape.librechat, created), scrape.deadline, NEWER_SECONDS)
-        labels = scrape.librechat.model_labels(model_of(row["_id"]["model"]) for row in rows)
+            rows = rows + older.newer.get(lambda: _read(scrape.librechat, created), scrape.deadline, _NEWER_SECONDS)
+        labels = read_labels(scrape.librechat, (model_of(row["_id"]["model"]) for row in rows))
         samples = scrape.samples()
         for row in rows:
-            _count(samples, row, labels[model_of(row["_id"]["model"])])
+            _count(samples, row, labels[model_of(row["_id"]["model"])][0])
         for metric in self.metrics:
-            if metric not in (RATIO, RATIO_PER_MODEL):
+            if metric not in (_RATIO, _RATIO_PER_MODEL):
                 yield samples.family(metric)
-        yield RATIO.family(_percent(samples, THUMBS_UP, THUMBS_DOWN))
-        yield RATIO_PER_MODEL.family(_percent(samples, THUMBS_UP_PER_MODEL, THUMBS_DOWN_PER_MODEL))
+        yield _RATIO.family(_percent(samples, _THUMBS_UP, _THUMBS_DOWN))
+        yield _RATIO_PER_MODEL.family(_percent(samples, _THUMBS_UP_PER_MODEL, _THUMBS_DOWN_PER_MODEL))
 
-    def _read(self, scrape: Scrape) -> Older:
+    def _read_older(self, scrape: Scrape) -> _Older:
         newer: Refreshed[list[Document]] = Refreshed(self.name)
         if scrape.librechat.has_ratings_index():
             self._older.at_once = float("inf")
-            return Older(None, read(scrape.librechat, {}), newer)
+            return _Older(None, _read(scrape.librechat, {}), newer)
         self._older.at_once = AT_ONCE_SECONDS
         started = time.time()
-        until = int((scrape.librechat.now() - NEWER).timestamp())
-        rows = read(scrape.librechat, not_created_after(datetime.fromtimestamp(until, UTC)))
+        until = int((scrape.librechat.now() - _NEWER).timestamp())
+        rows = _read(scrape.librechat, not_created_after(datetime.fromtimestamp(until, UTC)))
         took = time.time() - started
         if took > AT_ONCE_SECONDS:
             scrape.ledger.keep(_KEPT, json.dumps([started, took, until, rows]))
         # Both change at once: no scrape waits for the newer ones because the older ones have been read.
         begun = time.monotonic()
-        found = read(scrape.librechat, created_after(datetime.fromtimestamp(until, UTC)))
+        found = _read(scrape.librechat, created_after(datetime.fromtimestamp(until, UTC)))
         newer.restore(found, 0.0, time.monotonic() - begun)
-        return Older(until, rows, newer)
+        return _Older(until, rows, newer)
 
     def _restore(self, ledger: Ledger) -> None:
         """After a restart, what was read before serves until it is read anew."""
@@ -169,22 +186,22 @@ class RatingsCollector(Collector):
         kept = ledger.kept(_KEPT)
         if kept is not None:
             started, took, until, rows = json.loads(kept)
-            self._older.restore(Older(until, rows, Refreshed(self.name)), max(0.0, time.time() - started), took)
+            self._older.restore(_Older(until, rows, Refreshed(self.name)), max(0.0, time.time() - started), took)
 
 
 def _count(samples: Samples, row: Document, model: str) -> None:
-    up = row["count"] if row["_id"]["rating"] == "thumbsUp" else 0
+    up = row["count"] if row["_id"]["rating"] == THUMBS_UP else 0
     down = row["count"] - up
-    samples.add(RATED, row["count"])
-    samples.add(THUMBS_UP, up)
-    samples.add(THUMBS_DOWN, down)
-    samples.add(THUMBS_UP_PER_MODEL, up, model)
-    samples.add(THUMBS_DOWN_PER_MODEL, down, model)
-    samples.add(UP_RECENT if up else DOWN_RECENT, row["recent"])
+    samples.add(_RATED, row["count"])
+    samples.add(_THUMBS_UP, up)
+    samples.add(_THUMBS_DOWN, down)
+    samples.add(_THUMBS_UP_PER_MODEL, up, model)
+    samples.add(_THUMBS_DOWN_PER_MODEL, down, model)
+    samples.add(_UP_RECENT if up else _DOWN_RECENT, row["recent"])
     tag = row["_id"]["tag"]
     if tag:
-        samples.add(PER_TAG, row["count"], tag)
-        samples.add(UP_PER_MODEL_AND_TAG if up else DOWN_PER_MODEL_AND_TAG, row["count"], model, tag)
+        samples.add(_PER_TAG, row["count"], tag)
+        samples.add(_UP_PER_MODEL_AND_TAG if up else _DOWN_PER_MODEL_AND_TAG, row["count"], model, tag)
 
 
 def _percent(samples: Samples, ups: Metric, downs: Metric) -> dict[LabelValues, float]:
@@ -194,3 +211,7 @@ def _percent(samples: Samples, ups: Metric, downs: Metric) -> dict[LabelValues, 
         if name == ups.name and (total := up + samples[downs.name, labels]):
             percent[labels] = 100 * up / total
     return percent
+
+
+def collectors(_settings: Settings) -> list[Collector]:
+    return [_RatingsCollector()]

@@ -1,73 +1,116 @@
 """The last five minutes, told from what the ledger has in memory of the open messages: no query."""
 
 from collections.abc import Iterator
+from functools import partial
 
-from librechat_exporter.collectors import messages, tools
-from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.ledger.fold import Fold
-from librechat_exporter.metric import Family, Metric
+from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.folds.messages import MESSAGES
+from librechat_exporter.metrics.metric import Family, Metric
+from librechat_exporter.settings import Settings
 
+_gauge = partial(Metric, type="gauge", kind="recent")
 
-def _gauge(name: str, text: str, *groups: str, labels: tuple[str, ...] = ()) -> Metric:
-    return Metric(name, f"{text} in the last 5 minutes", "gauge", "recent", labels, groups)
-
-
-ACTIVE_USERS = _gauge("librechat_active_users", "Distinct users with a message", "user")
-ACTIVE_CONVERSATIONS = _gauge("librechat_active_conversations", "Distinct conversations with a message", "user")
-MESSAGES = _gauge("librechat_messages_5m", "Messages", "time_window")
-ERRORS = _gauge("librechat_error_messages_5m", "Messages that failed", "time_window", "basic")
-INPUT_TOKENS = _gauge("librechat_input_tokens_5m", "Tokens of users' messages", "time_window", "token")
-OUTPUT_TOKENS = _gauge("librechat_output_tokens_5m", "Tokens of answers", "time_window", "token")
-MESSAGES_PER_MODEL = _gauge("librechat_messages_per_model_5m", "Answers", "time_window", "model", labels=("model",))
-ERRORS_PER_MODEL = _gauge(
-    "librechat_errors_per_model_5m", "Messages that failed", "time_window", "model", labels=("model",)
+_ACTIVE_USERS = _gauge(
+    name="librechat_active_users", help="Distinct users with a message in the last 5 minutes", toggles=("user",)
 )
-MODEL_INPUT_TOKENS = _gauge(
-    "librechat_model_input_tokens_5m",
-    "Tokens of the users' messages that were answered, once for each answer,",
-    "time_window",
-    "token",
-    labels=("model",),
+_ACTIVE_CONVERSATIONS = _gauge(
+    name="librechat_active_conversations",
+    help="Distinct conversations with a message in the last 5 minutes",
+    toggles=("user",),
 )
-MODEL_OUTPUT_TOKENS = _gauge(
-    "librechat_model_output_tokens_5m", "Tokens of answers", "time_window", "token", labels=("model",)
+_ACTIVE_TOOL_USERS = _gauge(
+    name="librechat_active_tool_users",
+    help="Distinct users with a tool call in the last 5 minutes",
+    toggles=("user", "tool"),
 )
-TOOL_CALLS = _gauge("librechat_tool_calls_5m", "Tool calls", "time_window", "tool")
-TOOL_ERRORS = _gauge("librechat_tool_call_errors_5m", "Tool calls that failed", "time_window", "tool")
-CALLS_PER_TOOL = _gauge("librechat_tool_calls_per_tool_5m", "Tool calls", "time_window", "tool", labels=("tool_name",))
-ACTIVE_TOOL_USERS = _gauge("librechat_active_tool_users", "Distinct users with a tool call", "user", "tool")
+_SUMS = (
+    _gauge(
+        name="librechat_messages_5m",
+        help="Messages in the last 5 minutes",
+        toggles=("time_window",),
+        recent_of="librechat_messages_total",
+    ),
+    _gauge(
+        name="librechat_error_messages_5m",
+        help="Messages of the last 5 minutes that failed",
+        toggles=("time_window", "basic"),
+        recent_of="librechat_error_messages_total",
+    ),
+    _gauge(
+        name="librechat_input_tokens_5m",
+        help="Tokens of users' messages in the last 5 minutes",
+        toggles=("time_window", "token"),
+        recent_of="librechat_input_tokens_total",
+    ),
+    _gauge(
+        name="librechat_output_tokens_5m",
+        help="Tokens of answers in the last 5 minutes",
+        toggles=("time_window", "token"),
+        recent_of="librechat_output_tokens_total",
+    ),
+    _gauge(
+        name="librechat_messages_per_model_5m",
+        help="Answers in the last 5 minutes, per model",
+        labels=("model",),
+        toggles=("time_window", "model"),
+        recent_of="librechat_messages_per_model_total",
+    ),
+    _gauge(
+        name="librechat_errors_per_model_5m",
+        help="Messages of the last 5 minutes that failed, per model",
+        labels=("model",),
+        toggles=("time_window", "model"),
+        recent_of="librechat_errors_per_model_total",
+    ),
+    _gauge(
+        name="librechat_model_input_tokens_5m",
+        help="Tokens of the users' messages that a model answered in the last 5 minutes, once for each answer",
+        labels=("model",),
+        toggles=("time_window", "token"),
+        recent_of="librechat_input_tokens_per_model_total",
+    ),
+    _gauge(
+        name="librechat_model_output_tokens_5m",
+        help="Tokens of answers in the last 5 minutes, per model",
+        labels=("model",),
+        toggles=("time_window", "token"),
+        recent_of="librechat_output_tokens_per_model_total",
+    ),
+    _gauge(
+        name="librechat_tool_calls_5m",
+        help="Tool calls in the last 5 minutes",
+        toggles=("time_window", "tool"),
+        recent_of="librechat_tool_calls_total",
+    ),
+    _gauge(
+        name="librechat_tool_call_errors_5m",
+        help="Tool calls of the last 5 minutes that failed",
+        toggles=("time_window", "tool"),
+        recent_of="librechat_tool_call_errors_total",
+    ),
+    _gauge(
+        name="librechat_tool_calls_per_tool_5m",
+        help="Tool calls in the last 5 minutes, per tool",
+        labels=("tool_name",),
+        toggles=("time_window", "tool"),
+        recent_of="librechat_tool_calls_per_tool",
+    ),
+)
 
 
-# By the ledger's metric: those whose sum over the last five minutes is shown.
-MIRRORED = {
-    counted.name: shown
-    for counted, shown in (
-        (messages.MESSAGES, MESSAGES),
-        (messages.ERRORS, ERRORS),
-        (messages.INPUT_TOKENS, INPUT_TOKENS),
-        (messages.OUTPUT_TOKENS, OUTPUT_TOKENS),
-        (messages.MESSAGES_PER_MODEL, MESSAGES_PER_MODEL),
-        (messages.ERRORS_PER_MODEL, ERRORS_PER_MODEL),
-        (messages.INPUT_TOKENS_PER_MODEL, MODEL_INPUT_TOKENS),
-        (messages.OUTPUT_TOKENS_PER_MODEL, MODEL_OUTPUT_TOKENS),
-        (tools.CALLS, TOOL_CALLS),
-        (tools.ERRORS, TOOL_ERRORS),
-        (tools.PER_TOOL, CALLS_PER_TOOL),
-    )
-}
-
-
-class RecentCollector(Collector):
+class _RecentCollector(Collector):
     name = "recent"
-    metrics = (ACTIVE_USERS, ACTIVE_CONVERSATIONS, *MIRRORED.values(), ACTIVE_TOOL_USERS)
-
-    def __init__(self, fold: Fold) -> None:
-        self.folds = (fold,)
+    metrics = (_ACTIVE_USERS, _ACTIVE_CONVERSATIONS, *_SUMS, _ACTIVE_TOOL_USERS)
+    sources = (MESSAGES,)
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        scrape.refresh(self.folds[0])
-        sums, distinct = scrape.ledger.recent(self.folds[0].name, scrape.now)
+        scrape.refresh(MESSAGES)
+        sums, distinct = scrape.totals.recent(MESSAGES, scrape.now)
         for metric, values in sums.items():
             yield metric.family(values)
-        for metric, count in zip((ACTIVE_USERS, ACTIVE_CONVERSATIONS, ACTIVE_TOOL_USERS), distinct, strict=True):
+        for metric, count in zip((_ACTIVE_USERS, _ACTIVE_CONVERSATIONS, _ACTIVE_TOOL_USERS), distinct, strict=True):
             yield metric.family({(): count})
+
+
+def collectors(_settings: Settings) -> list[Collector]:
+    return [_RecentCollector()]

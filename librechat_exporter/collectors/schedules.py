@@ -1,48 +1,62 @@
 """Scheduled runs, and the API keys of agents that were used: of the windows, as the documents say it now."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
-from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.fields import STATUS, created_between, used_between
+from librechat_exporter.collector import Collector, RefreshedCollector, Values
 from librechat_exporter.ledger.windowed import Windows
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import WINDOW, LabelValues, Metric
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.fields import STATUS, created_between, used_between
+from librechat_exporter.metrics.metric import WINDOW, LabelValues, Metric
 from librechat_exporter.settings import Settings
 
-RUNS = Metric(
-    "librechat_window_schedule_runs",
-    "Scheduled runs in the window, exact to the hour",
-    "gauge",
-    "recent",
-    ("status", WINDOW),
-    ("usage_window",),
+_RUNS = Metric(
+    name="librechat_window_schedule_runs",
+    help="Scheduled runs in the window, exact to the hour",
+    type="gauge",
+    kind="recent",
+    labels=("status", WINDOW),
+    toggles=("usage_window",),
 )
-KEYS_USED = Metric(
-    "librechat_window_agent_api_keys_used",
-    "API keys of agents that were last used in the window, exact to the hour",
-    "gauge",
-    "recent",
-    (WINDOW,),
-    ("usage_window",),
+_KEYS_USED = Metric(
+    name="librechat_window_agent_api_keys_used",
+    help="API keys of agents that were last used in the window, exact to the hour",
+    type="gauge",
+    kind="recent",
+    labels=(WINDOW,),
+    toggles=("usage_window",),
 )
 
 
-def read(librechat: LibreChat, windows: Windows) -> Values:
-    there = librechat.collections()
-    now = librechat.now()
-    found: dict[Metric, dict[LabelValues, float]] = {}
+def _bounds(windows: Windows, now: datetime) -> Iterator[tuple[str, datetime, datetime]]:
+    """Each window with its beginning and the first moment after it."""
     for window in windows.names:
-        since = windows.beginning(window, now)
-        until = now + timedelta(milliseconds=1)
-        if "scheduleruns" in there:
-            runs = librechat.count_by("scheduleruns", STATUS, match=created_between(since, until))
-            found.setdefault(RUNS, {}).update({(status, window): count for (status,), count in runs.items()})
-        if "agentapikeys" in there:
-            used = librechat.count("agentapikeys", used_between(since, until))
-            found.setdefault(KEYS_USED, {})[window,] = used
-    return found
+        yield window, windows.beginning(window, now), now + timedelta(milliseconds=1)
 
 
-def collector(settings: Settings) -> StateCollector:
+def _read_runs(librechat: LibreChat, windows: Windows) -> Values:
+    if "scheduleruns" not in librechat.collections():
+        return {}
+    runs: dict[LabelValues, float] = {}
+    for window, since, until in _bounds(windows, librechat.now()):
+        counts = librechat.count_by("scheduleruns", STATUS, match=created_between(since, until))
+        runs |= {(status, window): count for (status,), count in counts.items()}
+    return {_RUNS: runs}
+
+
+def _read_keys_used(librechat: LibreChat, windows: Windows) -> Values:
+    if "agentapikeys" not in librechat.collections():
+        return {}
+    bounds = _bounds(windows, librechat.now())
+    used: dict[LabelValues, float] = {
+        (window,): librechat.count("agentapikeys", used_between(since, until)) for window, since, until in bounds
+    }
+    return {_KEYS_USED: used}
+
+
+def collectors(settings: Settings) -> list[Collector]:
     windows = Windows(settings.windows, settings.metrics_timezone)
-    return StateCollector("schedules", (RUNS, KEYS_USED), lambda librechat: read(librechat, windows))
+    return [
+        RefreshedCollector("schedule_runs", (_RUNS,), lambda librechat: _read_runs(librechat, windows)),
+        RefreshedCollector("agent_api_keys_used", (_KEYS_USED,), lambda librechat: _read_keys_used(librechat, windows)),
+    ]

@@ -2,43 +2,59 @@
 
 from collections import defaultdict
 
-from librechat_exporter.collectors.state import StateCollector, Values
-from librechat_exporter.fields import UNKNOWN
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import LabelValues, Metric
+from librechat_exporter.collector import Collector, RefreshedCollector, Values
+from librechat_exporter.librechat.database import LibreChat, number
+from librechat_exporter.librechat.fields import FILE_BYTES, FILE_SOURCE, FILE_TYPE, UNKNOWN
+from librechat_exporter.metrics.metric import LabelValues, Metric
+from librechat_exporter.settings import Settings
 
-FILES = Metric("librechat_files", "Files", "gauge", "is", ("source", "type"), ("file",))
-BYTES = Metric("librechat_files_bytes", "Their bytes", "gauge", "is", ("source", "type"), ("file",))
-DOCUMENTS = Metric(
-    "librechat_stored_documents",
-    "Documents of each collection that may be read, as the server estimates",
-    "gauge",
-    "is",
-    ("collection",),
-    ("feature",),
+_FILES = Metric(
+    name="librechat_files",
+    help="Files, by where they are stored and the first part of their MIME type",
+    type="gauge",
+    kind="is",
+    labels=("source", "type"),
+    toggles=("file",),
+)
+_BYTES = Metric(
+    name="librechat_files_bytes",
+    help="Bytes of files, by where they are stored and the first part of their MIME type",
+    type="gauge",
+    kind="is",
+    labels=("source", "type"),
+    toggles=("file",),
+)
+_DOCUMENTS = Metric(
+    name="librechat_stored_documents",
+    help="Documents of each collection that may be read, as the server estimates",
+    type="gauge",
+    kind="is",
+    labels=("collection",),
+    toggles=("feature",),
 )
 
 
-def read_files(librechat: LibreChat) -> Values:
-    """Files by source and the first part of their MIME type."""
+def _read_files(librechat: LibreChat) -> Values:
     if "files" not in librechat.collections():
         return {}
+    key = {"source": FILE_SOURCE, "type": FILE_TYPE}
+    group = {"$group": {"_id": key, "count": {"$sum": 1}, "bytes": {"$sum": FILE_BYTES}}}
     counts: dict[LabelValues, float] = defaultdict(float)
     sizes: dict[LabelValues, float] = defaultdict(float)
-    for source, mime_type, count, size in librechat.files():
-        labels = (source, mime_type.partition("/")[0] or UNKNOWN)
-        counts[labels] += count
-        sizes[labels] += size
-    return {FILES: counts, BYTES: sizes}
+    for row in librechat.aggregate("files", {}, group):
+        labels = (row["_id"]["source"] or UNKNOWN, (row["_id"]["type"] or UNKNOWN).partition("/")[0] or UNKNOWN)
+        counts[labels] += row["count"]
+        sizes[labels] += number(row["bytes"])
+    return {_FILES: counts, _BYTES: sizes}
 
 
-def read_documents(librechat: LibreChat) -> Values:
+def _read_documents(librechat: LibreChat) -> Values:
     sizes = {(name,): librechat.size(name) for name in librechat.collections()}
-    return {DOCUMENTS: {labels: size for labels, size in sizes.items() if size is not None}}
+    return {_DOCUMENTS: {labels: size for labels, size in sizes.items() if size is not None}}
 
 
-def collectors() -> list[StateCollector]:
+def collectors(_settings: Settings) -> list[Collector]:
     return [
-        StateCollector("stored_files", (FILES, BYTES), read_files),
-        StateCollector("stored_documents", (DOCUMENTS,), read_documents),
+        RefreshedCollector("stored_files", (_FILES, _BYTES), _read_files),
+        RefreshedCollector("stored_documents", (_DOCUMENTS,), _read_documents),
     ]

@@ -1,80 +1,100 @@
 """Tool calls: how often, by which tool, model, endpoint and MCP server, and how many failed."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 
-from librechat_exporter.collectors.base import LedgerCollector, Scrape
-from librechat_exporter.ledger.fold import Fold
-from librechat_exporter.metric import Family, LabelValues, Metric, Samples
-from librechat_exporter.rows import ToolCall
+from librechat_exporter.collector import Collector, CountingCollector, Scrape
+from librechat_exporter.folds.messages import MESSAGES, MessageGroup
+from librechat_exporter.ledger.fold import Counting
+from librechat_exporter.metrics.metric import Family, LabelValues, Metric
+from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.settings import Settings
 
+_counter = partial(Metric, type="counter", kind="happened", toggles=("tool",))
+# They never fall either, but have been gauges under these names.
+_gauge = partial(Metric, type="gauge", kind="happened", toggles=("tool",))
 
-def _metric(name: str, text: str, *labels: str, gauge: bool = False) -> Metric:
-    return Metric(name, text, "gauge" if gauge else "counter", "happened", labels, ("tool",))
-
-
-CALLS = _metric("librechat_tool_calls_total", "Tool calls")
-ERRORS = _metric("librechat_tool_call_errors_total", "Tool calls that failed")
-ERRORS_PER_TOOL = _metric("librechat_tool_call_errors_per_tool_total", "Tool calls that failed", "tool_name")
-MESSAGES_WITH_TOOLS = _metric("librechat_messages_with_tools_total", "Messages with at least one tool call")
-PER_TOOL = _metric("librechat_tool_calls_per_tool", "Tool calls ever", "tool_name", gauge=True)
-PER_MODEL = _metric("librechat_tool_calls_per_model", "Tool calls ever", "model", "tool_name", gauge=True)
-PER_ENDPOINT = _metric("librechat_tool_calls_per_endpoint", "Tool calls ever", "api_endpoint", "tool_name", gauge=True)
-SUCCESS_RATE = _metric(
-    "librechat_tool_success_rate_per_tool", "Tool calls that did not fail, in percent", "tool_name", gauge=True
+_CALLS = _counter(name="librechat_tool_calls_total", help="Tool calls")
+_ERRORS = _counter(name="librechat_tool_call_errors_total", help="Tool calls that failed")
+_ERRORS_PER_TOOL = _counter(
+    name="librechat_tool_call_errors_per_tool_total", help="Tool calls that failed, per tool", labels=("tool_name",)
 )
-PER_SERVER = _metric("librechat_mcp_tool_calls_per_server", "Calls ever of an MCP server's tools", "server", gauge=True)
-ERRORS_PER_SERVER = _metric(
-    "librechat_mcp_tool_call_errors_per_server", "Those of them that failed", "server", gauge=True
+_MESSAGES_WITH_TOOLS = _counter(name="librechat_messages_with_tools_total", help="Messages with at least one tool call")
+_PER_TOOL = _gauge(name="librechat_tool_calls_per_tool", help="Tool calls ever, per tool", labels=("tool_name",))
+_PER_MODEL = _gauge(
+    name="librechat_tool_calls_per_model", help="Tool calls ever, per model and tool", labels=("model", "tool_name")
 )
-COUNTED = (
-    CALLS,
-    ERRORS,
-    ERRORS_PER_TOOL,
-    MESSAGES_WITH_TOOLS,
-    PER_TOOL,
-    PER_MODEL,
-    PER_ENDPOINT,
-    PER_SERVER,
-    ERRORS_PER_SERVER,
+_PER_ENDPOINT = _gauge(
+    name="librechat_tool_calls_per_endpoint",
+    help="Tool calls ever, per endpoint and tool",
+    labels=("api_endpoint", "tool_name"),
 )
+_SUCCESS_RATE = _gauge(
+    name="librechat_tool_success_rate_per_tool",
+    help="Tool calls that did not fail, in percent, per tool",
+    labels=("tool_name",),
+)
+_PER_SERVER = _gauge(
+    name="librechat_mcp_tool_calls_per_server", help="Calls ever of an MCP server's tools", labels=("server",)
+)
+_ERRORS_PER_SERVER = _gauge(
+    name="librechat_mcp_tool_call_errors_per_server",
+    help="Calls ever of an MCP server's tools that failed",
+    labels=("server",),
+)
+_COUNTED = (
+    _CALLS,
+    _ERRORS,
+    _ERRORS_PER_TOOL,
+    _MESSAGES_WITH_TOOLS,
+    _PER_TOOL,
+    _PER_MODEL,
+    _PER_ENDPOINT,
+    _PER_SERVER,
+    _ERRORS_PER_SERVER,
+)
+# LibreChat names an MCP server's tool so: the tool, this, the server.
 _MCP = "_mcp_"
 
 
-def add(samples: Samples, model: str, messages: Iterable[tuple[ToolCall, ...]]) -> None:
-    """Counts the tool calls of messages of a model."""
-    with_tools = list(filter(None, messages))
+def _add(samples: Samples, group: MessageGroup) -> None:
+    with_tools = list(filter(None, group.calls))
     if with_tools:
-        samples.add(MESSAGES_WITH_TOOLS, len(with_tools))
+        samples.add(_MESSAGES_WITH_TOOLS, len(with_tools))
     for call, count in Counter(chain.from_iterable(with_tools)).items():
         failed = count if call.failed else 0
-        samples.add(CALLS, count)
-        samples.add(ERRORS, failed)
-        samples.add(ERRORS_PER_TOOL, failed, call.name)
-        samples.add(PER_TOOL, count, call.name)
-        samples.add(PER_MODEL, count, model, call.name)
-        samples.add(PER_ENDPOINT, count, call.endpoint, call.name)
+        samples.add(_CALLS, count)
+        samples.add(_ERRORS, failed)
+        samples.add(_ERRORS_PER_TOOL, failed, call.name)
+        samples.add(_PER_TOOL, count, call.name)
+        samples.add(_PER_MODEL, count, group.model, call.name)
+        samples.add(_PER_ENDPOINT, count, call.endpoint, call.name)
         _, is_mcp, server = call.name.rpartition(_MCP)
         if is_mcp and server:
-            samples.add(PER_SERVER, count, server)
-            samples.add(ERRORS_PER_SERVER, failed, server)
+            samples.add(_PER_SERVER, count, server)
+            samples.add(_ERRORS_PER_SERVER, failed, server)
 
 
-class ToolsCollector(LedgerCollector):
+class _ToolsCollector(CountingCollector):
     """The totals, and the rate that follows from them."""
 
-    def __init__(self, fold: Fold) -> None:
-        super().__init__("tools", fold, COUNTED)
-        self.metrics = (*COUNTED, SUCCESS_RATE)
+    def __init__(self) -> None:
+        super().__init__("tools", Counting(MESSAGES, _COUNTED, _add))
+        self.metrics = (*_COUNTED, _SUCCESS_RATE)
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         yield from super().collect(scrape)
-        if not scrape.ledger.is_folded(ERRORS_PER_TOOL, PER_TOOL):
+        if not scrape.totals.is_folded(_ERRORS_PER_TOOL, _PER_TOOL):
             return
-        errors = scrape.ledger.values(ERRORS_PER_TOOL)
+        errors = scrape.totals.values(_ERRORS_PER_TOOL)
         rates: dict[LabelValues, float] = {
             labels: 100 * (calls - errors.get(labels, 0)) / calls
-            for labels, calls in scrape.ledger.values(PER_TOOL).items()
+            for labels, calls in scrape.totals.values(_PER_TOOL).items()
         }
-        yield SUCCESS_RATE.family(rates)
+        yield _SUCCESS_RATE.family(rates)
+
+
+def collectors(_settings: Settings) -> list[Collector]:
+    return [_ToolsCollector()]

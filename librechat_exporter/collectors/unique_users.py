@@ -2,39 +2,39 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
-from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.collectors.windows import SEEN
-from librechat_exporter.ledger.fold import Fold
-from librechat_exporter.metric import Family, Metric
+from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.folds.messages import MESSAGES, SEEN
+from librechat_exporter.metrics.metric import Family, Metric
+from librechat_exporter.settings import Settings
 
+_gauge = partial(Metric, type="gauge", kind="recent", toggles=("user",))
 
-def _gauge(period: str, since: str) -> Metric:
-    name = f"librechat_{period}_unique_users"
-    return Metric(name, f"Distinct users with a message since {since} began", "gauge", "recent", groups=("user",))
-
-
-DAILY = _gauge("daily", "the day")
-WEEKLY = _gauge("weekly", "Monday")
-MONTHLY = _gauge("monthly", "the month")
+_DAILY = _gauge(name="librechat_daily_unique_users", help="Distinct users with a message since the day began")
+_WEEKLY = _gauge(name="librechat_weekly_unique_users", help="Distinct users with a message since Monday began")
+_MONTHLY = _gauge(name="librechat_monthly_unique_users", help="Distinct users with a message since the month began")
 
 
-def beginnings(local: datetime) -> dict[Metric, datetime]:
+def _beginnings(local: datetime) -> dict[Metric, datetime]:
     """When the day, the week and the month of this local time began. Aware datetimes keep the wall clock right."""
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    return {DAILY: midnight, WEEKLY: midnight - timedelta(days=midnight.weekday()), MONTHLY: midnight.replace(day=1)}
+    monday = midnight - timedelta(days=midnight.weekday())
+    return {_DAILY: midnight, _WEEKLY: monday, _MONTHLY: midnight.replace(day=1)}
 
 
-class UniqueUsersCollector(Collector):
+class _UniqueUsersCollector(Collector):
     name = "unique_users"
-    metrics = (DAILY, WEEKLY, MONTHLY)
-
-    def __init__(self, messages: Fold) -> None:
-        self.folds = (messages,)
+    metrics = (_DAILY, _WEEKLY, _MONTHLY)
+    sources = (MESSAGES,)
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        scrape.refresh(self.folds[0])
-        if not scrape.ledger.has_seen_all(SEEN):
+        scrape.refresh(MESSAGES)
+        if not scrape.totals.has_seen_all(SEEN):
             return
-        for metric, beginning in beginnings(scrape.now.astimezone(scrape.settings.metrics_timezone)).items():
-            yield metric.family({(): scrape.ledger.count_seen(SEEN, beginning)})
+        for metric, beginning in _beginnings(scrape.now.astimezone(scrape.settings.metrics_timezone)).items():
+            yield metric.family({(): scrape.totals.count_seen(SEEN, beginning)})
+
+
+def collectors(_settings: Settings) -> list[Collector]:
+    return [_UniqueUsersCollector()]

@@ -1,189 +1,181 @@
 """Usage in the windows of USAGE_WINDOWS: who used which models, what came of it, what it took."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 
-from librechat_exporter.collectors.base import Collector, Scrape
-from librechat_exporter.fields import CREDIT_PARTS, UNKNOWN
-from librechat_exporter.ledger.fold import Fold, Reading
-from librechat_exporter.ledger.state_file import Seen
-from librechat_exporter.ledger.windowed import HOUR, hour_of
-from librechat_exporter.metric import OTHER, WINDOW, Family, LabelValues, Metric, Samples
-from librechat_exporter.refreshed import Refreshed
-from librechat_exporter.rows import Billed, MessageKind
+from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.folds.documents import DocumentGroup
+from librechat_exporter.folds.messages import MESSAGES, MessageGroup
+from librechat_exporter.folds.transactions import CHAT_CONTEXTS, CLASSES, SEEN_BY_CLASS, TRANSACTIONS, class_of
+from librechat_exporter.ledger.fold import Counting
+from librechat_exporter.ledger.windowed import hour_of
+from librechat_exporter.librechat.fields import CREDIT_PARTS
+from librechat_exporter.librechat.transactions import Billed
+from librechat_exporter.metrics.guard import OTHER
+from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
+from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
 
-_CHAT_CONTEXTS = frozenset(("message", "incomplete", "abort", "subagent"))
-_CLASSES = ("local", "external", "unclassified")
-# Kinds of users seen: who had a transaction with a model of the class, and who had any message.
-OF_CLASS = {name: f"window_{name}" for name in _CLASSES}
-SEEN = "messages"
+_USERS = "users"
 
-
-def _hourly(name: str, *labels: str, parts: int = 1) -> Metric:
-    """A metric that the ledger counts by the hour, for the one of its name, which shows a model's class as well."""
-    chosen = ("type", "reason")
-    return Metric(f"librechat_window_{name}", "", "gauge", "recent", (*labels, WINDOW), chosen=chosen, parts=parts)
-
-
-_ANSWERS = _hourly("answers_per_model", "model")
-_UNFINISHED = _hourly("unfinished_answers_per_model", "model")
-_REJECTED = _hourly("rejected_requests", "reason")
-OF_MESSAGES = (_ANSWERS, _UNFINISHED, _REJECTED)
-_TOKENS = _hourly("tokens_per_model", "model", "type")
-_CACHE_TOKENS = _hourly("cache_tokens_per_model", "model", "type")
-_BACKGROUND_TOKENS = _hourly("background_tokens_per_model", "model", "context", "type")
-_CREDITS = _hourly("credits_per_model", "model", "context", "type", parts=CREDIT_PARTS)
-OF_TRANSACTIONS = (_TOKENS, _CACHE_TOKENS, _BACKGROUND_TOKENS, _CREDITS)
-
-
-def _gauge(name: str, text: str, *labels: str) -> Metric:
-    help_text = f"{text} in the window, exact to the hour"
-    return Metric(
-        f"librechat_window_{name}",
-        help_text,
-        "gauge",
-        "recent",
-        (*labels, WINDOW),
-        ("usage_window",),
-        chosen=("class", "type", "usage", "reason"),
-    )
-
-
-UNIQUE_USERS = _gauge("unique_users", "Distinct users with a chat request that was billed")
-USERS_BY_CLASS = _gauge("users_by_model_class", "Distinct users by the class of the models that they used", "usage")
-ANSWERS = _gauge("answers_per_model", "Answers that did not fail", "model", "class")
-UNFINISHED_ANSWERS = _gauge("unfinished_answers_per_model", "Answers that were stopped", "model", "class")
-TOKENS = _gauge(
-    "tokens_per_model", "Tokens billed for chat requests, cached ones among the input,", "model", "class", "type"
-)
-CACHE_TOKENS = _gauge(
-    "cache_tokens_per_model",
-    "Input tokens of chat requests read from or written to the cache",
-    "model",
-    "class",
-    "type",
-)
-BACKGROUND_TOKENS = _gauge(
-    "background_tokens_per_model",
-    "Tokens billed for titles, summaries and the like",
-    *("model", "class", "context", "type"),
-)
-CREDITS = _gauge("credits_per_model", "Credits charged; a million are a dollar;", "model", "class", "context", "type")
-REJECTED = _gauge("rejected_requests", "Failed messages, by the reason that LibreChat gave", "reason")
-NEW_USERS = _gauge("new_users", "Users that registered")
-# What is shown with the model's class after its name, and what is counted by the hour.
-_SHOWN = (
-    (ANSWERS, _ANSWERS),
-    (TOKENS, _TOKENS),
-    (CACHE_TOKENS, _CACHE_TOKENS),
-    (BACKGROUND_TOKENS, _BACKGROUND_TOKENS),
-    (CREDITS, _CREDITS),
-)
-BY_DOMAIN = Metric(
-    "librechat_active_users_by_domain",
-    "Distinct users with a message in the window, exact to the hour, by the domain of their e-mail address",
-    "gauge",
-    "recent",
-    ("domain", WINDOW),
-    ("usage_window",),
+_gauge = partial(
+    Metric,
+    type="gauge",
+    kind="recent",
+    toggles=("usage_window",),
+    chosen=("class", "type", "usage", "reason"),
 )
 
+_UNIQUE_USERS = _gauge(
+    name="librechat_window_unique_users",
+    help="Distinct users with a chat request that was billed in the window, exact to the hour",
+    labels=(WINDOW,),
+)
+_USERS_BY_CLASS = _gauge(
+    name="librechat_window_users_by_model_class",
+    help="Distinct users by the class of the models that they used in the window, exact to the hour",
+    labels=("usage", WINDOW),
+)
+_ANSWERS = _gauge(
+    name="librechat_window_answers_per_model",
+    help="Answers that did not fail in the window, exact to the hour",
+    labels=("model", "class", WINDOW),
+)
+_UNFINISHED = _gauge(
+    name="librechat_window_unfinished_answers_per_model",
+    help="Answers that were stopped in the window, exact to the hour",
+    labels=("model", "class", WINDOW),
+)
+_TOKENS = _gauge(
+    name="librechat_window_tokens_per_model",
+    help="Tokens billed for chat requests, cached ones among the input, in the window, exact to the hour",
+    labels=("model", "class", "type", WINDOW),
+)
+_CACHE_TOKENS = _gauge(
+    name="librechat_window_cache_tokens_per_model",
+    help="Input tokens of chat requests read from or written to the cache in the window, exact to the hour",
+    labels=("model", "class", "type", WINDOW),
+)
+_BACKGROUND_TOKENS = _gauge(
+    name="librechat_window_background_tokens_per_model",
+    help="Tokens billed for titles, summaries and the like in the window, exact to the hour",
+    labels=("model", "class", "context", "type", WINDOW),
+)
+_CREDITS = _gauge(
+    name="librechat_window_credits_per_model",
+    help="Credits charged; a million are a dollar; in the window, exact to the hour",
+    labels=("model", "class", "context", "type", WINDOW),
+)
+_REJECTED = _gauge(
+    name="librechat_window_rejected_requests",
+    help="Failed messages, by the reason that LibreChat gave, in the window, exact to the hour",
+    labels=("reason", WINDOW),
+)
+_NEW_USERS = _gauge(
+    name="librechat_window_new_users",
+    help="Users that registered in the window, exact to the hour",
+    labels=(WINDOW,),
+)
 
-def class_of(model: str, external: re.Pattern[str] | None) -> str:
-    """Where a model runs, by EXTERNAL_MODEL_REGEX."""
-    if external is None:
-        return "unclassified"
-    return "external" if external.search(model) else "local"
+# The ledger counts these by the hour. A model's class is told when they are shown.
+_hourly = partial(Metric, help="", type="gauge", kind="recent", chosen=("type", "reason"))
+_HOURLY_ANSWERS = _hourly(name="librechat_window_answers_per_model", labels=("model", WINDOW))
+_HOURLY_UNFINISHED = _hourly(name="librechat_window_unfinished_answers_per_model", labels=("model", WINDOW))
+_HOURLY_TOKENS = _hourly(name="librechat_window_tokens_per_model", labels=("model", "type", WINDOW))
+_HOURLY_CACHE_TOKENS = _hourly(name="librechat_window_cache_tokens_per_model", labels=("model", "type", WINDOW))
+_HOURLY_BACKGROUND_TOKENS = _hourly(
+    name="librechat_window_background_tokens_per_model", labels=("model", "context", "type", WINDOW)
+)
+_HOURLY_CREDITS = _hourly(
+    name="librechat_window_credits_per_model", labels=("model", "context", "type", WINDOW), parts=CREDIT_PARTS
+)
+
+# By what is shown, with the model's class after its name, what is counted by the hour.
+_BILLED = {
+    _TOKENS: _HOURLY_TOKENS,
+    _CACHE_TOKENS: _HOURLY_CACHE_TOKENS,
+    _BACKGROUND_TOKENS: _HOURLY_BACKGROUND_TOKENS,
+    _CREDITS: _HOURLY_CREDITS,
+}
 
 
-def hours(reading: Reading, created: Iterable[float]) -> Counter[str]:
-    """Counts these Unix times by the hour, as far as it is kept; their sign does not matter."""
-    if reading.kept is None or not reading.wants(*(metric.name for metric in OF_MESSAGES)):
-        return Counter()
-    found = Counter(map(reading.hour, map(abs, created)))
-    found.pop(None, None)
-    return Counter({hour: count for hour, count in found.items() if hour is not None})
+def _add_messages(samples: Samples, group: MessageGroup) -> None:
+    kind = group.kind
+    for hour, count in group.hours.items():
+        if kind.failed:
+            samples.add(_REJECTED, count, kind.reason or OTHER, hour)
+        elif not kind.by_user:
+            samples.add(_HOURLY_ANSWERS, count, group.model, hour)
+            if kind.unfinished:
+                samples.add(_HOURLY_UNFINISHED, count, group.model, hour)
 
 
-def add_messages(samples: Samples, kind: MessageKind, model: str, hour: str, count: int) -> None:
-    """Counts so many messages of a kind."""
-    if kind.failed:
-        samples.add(_REJECTED, count, kind.reason or OTHER, hour)
-    elif not kind.by_user:
-        samples.add(_ANSWERS, count, model, hour)
-        if kind.unfinished:
-            samples.add(_UNFINISHED, count, model, hour)
-
-
-def add_billed(samples: Samples, billed: Billed, token_type: str, hour: str) -> None:
-    """Counts transactions for prompts or completions."""
+def _add_billed(samples: Samples, billed: Billed) -> None:
+    if billed.hour is None or billed.kind not in ("prompt", "completion"):
+        return
+    hour, token_type = str(billed.hour), "input" if billed.kind == "prompt" else "output"
     tokens = billed.tokens + sum(billed.cache or ())
-    if billed.context in _CHAT_CONTEXTS:
-        samples.add(_TOKENS, tokens, billed.model, token_type, hour)
+    if billed.context in CHAT_CONTEXTS:
+        samples.add(_HOURLY_TOKENS, tokens, billed.model, token_type, hour)
         for kind, cached in zip(("read", "write"), billed.cache or (), strict=False):
-            samples.add(_CACHE_TOKENS, cached, billed.model, kind, hour)
+            samples.add(_HOURLY_CACHE_TOKENS, cached, billed.model, kind, hour)
     else:
-        samples.add(_BACKGROUND_TOKENS, tokens, billed.model, billed.context, token_type, hour)
-    samples.add(_CREDITS, billed.charged, billed.model, billed.context, token_type, hour)
+        samples.add(_HOURLY_BACKGROUND_TOKENS, tokens, billed.model, billed.context, token_type, hour)
+    samples.add(_HOURLY_CREDITS, billed.charged, billed.model, billed.context, token_type, hour)
 
 
-def seen_by_class(billed: Iterable[Billed], external: re.Pattern[str] | None) -> Seen:
-    """When the users of chat requests were last seen, to the hour, by the class of the model."""
-    seen: Seen = {}
-    for one in billed:
-        if one.hour is not None and one.kind in ("prompt", "completion") and one.context in _CHAT_CONTEXTS:
-            moment = one.hour * HOUR.total_seconds()
-            users = seen.setdefault(OF_CLASS[class_of(one.model, external)], {})
-            users.update((user, moment) for user in one.users if moment > users.get(user, 0))
-    return seen
+def _add_users(samples: Samples, group: DocumentGroup) -> None:
+    if group.hour is not None:
+        samples.add(_NEW_USERS, group.count, group.hour)
 
 
-class WindowsCollector(Collector):
-    name = "windows"
-    metrics = (
-        UNIQUE_USERS,
-        USERS_BY_CLASS,
-        ANSWERS,
-        UNFINISHED_ANSWERS,
-        TOKENS,
-        CACHE_TOKENS,
-        BACKGROUND_TOKENS,
-        CREDITS,
-        REJECTED,
-        NEW_USERS,
-    )
+class _AnswersCollector(Collector):
+    name = "window_answers"
+    metrics = (_ANSWERS, _UNFINISHED, _REJECTED)
+    countings = (Counting(MESSAGES, (_HOURLY_ANSWERS, _HOURLY_UNFINISHED, _REJECTED), _add_messages),)
+    sources = (MESSAGES,)
 
-    def __init__(self, settings: Settings, folds: Sequence[Fold]) -> None:
-        """folds: of messages, transactions and users."""
-        self.folds = tuple(folds)
-        self._external = settings.external_models
+    def __init__(self, external: re.Pattern[str] | None) -> None:
+        """external: EXTERNAL_MODEL_REGEX."""
+        self._external = external
+
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        scrape.refresh(MESSAGES)
+        totals, now = scrape.totals, scrape.now
+        answers = totals.in_windows(_HOURLY_ANSWERS, now)
+        if totals.is_folded(_HOURLY_ANSWERS):
+            yield _ANSWERS.family(_with_class(answers, self._external))
+        if totals.is_folded(_HOURLY_UNFINISHED, _HOURLY_ANSWERS):
+            unfinished = dict.fromkeys(answers, 0.0) | totals.in_windows(_HOURLY_UNFINISHED, now)
+            yield _UNFINISHED.family(_with_class(unfinished, self._external))
+        if totals.is_folded(_REJECTED):
+            yield _REJECTED.family(totals.in_windows(_REJECTED, now))
+
+
+class _BilledCollector(Collector):
+    name = "window_billed"
+    metrics = (_UNIQUE_USERS, _USERS_BY_CLASS, *_BILLED)
+    countings = (Counting(TRANSACTIONS, tuple(_BILLED.values()), _add_billed),)
+    sources = (TRANSACTIONS,)
+
+    def __init__(self, external: re.Pattern[str] | None) -> None:
+        """external: EXTERNAL_MODEL_REGEX."""
+        self._external = external
         # The hour and the users seen that the families were counted of.
         self._counted: tuple[int, Mapping[str, Mapping[str, float]], list[Family]] = (0, {}, [])
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        for fold in self.folds:
-            scrape.refresh(fold)
-        ledger, now = scrape.ledger, scrape.now
-        for shown, counted in _SHOWN:
-            if ledger.is_folded(counted):
-                yield shown.family(self._with_class(ledger.in_windows(counted, now)))
-        if ledger.is_folded(_UNFINISHED, _ANSWERS):
-            unfinished = dict.fromkeys(ledger.in_windows(_ANSWERS, now), 0.0) | ledger.in_windows(_UNFINISHED, now)
-            yield UNFINISHED_ANSWERS.family(self._with_class(unfinished))
-        for shown, counted in ((REJECTED, _REJECTED), (NEW_USERS, NEW_USERS)):
-            if ledger.is_folded(counted):
-                yield shown.family(ledger.in_windows(counted, now))
-        if ledger.has_seen_all(*OF_CLASS.values()):
+        scrape.refresh(TRANSACTIONS)
+        for shown, counted in _BILLED.items():
+            if scrape.totals.is_folded(counted):
+                yield shown.family(_with_class(scrape.totals.in_windows(counted, scrape.now), self._external))
+        if scrape.totals.has_seen_all(*SEEN_BY_CLASS.values()):
             yield from self._users(scrape)
-
-    def _with_class(self, values: Mapping[LabelValues, float]) -> dict[LabelValues, float]:
-        return {(model, class_of(model, self._external), *rest): value for (model, *rest), value in values.items()}
 
     def _users(self, scrape: Scrape) -> list[Family]:
         """Counted anew only when an hour has passed, or anybody was seen in another hour than before."""
-        seen = {name: scrape.ledger.seen(kind) for name, kind in OF_CLASS.items()}
+        seen = {name: scrape.totals.seen(kind) for name, kind in SEEN_BY_CLASS.items()}
         hour, counted, families = self._counted
         if hour != hour_of(scrape.now) or any(seen[name] is not counted.get(name) for name in seen):
             families = self._count(scrape, seen)
@@ -193,45 +185,38 @@ class WindowsCollector(Collector):
     def _count(self, scrape: Scrape, seen: Mapping[str, Mapping[str, float]]) -> list[Family]:
         users: dict[LabelValues, float] = {}
         classes: dict[LabelValues, float] = {}
-        windows = scrape.ledger.windows
+        windows = scrape.totals.windows
         for window in windows.names:
             since = windows.beginning(window, scrape.now).timestamp()
-            of_class = {name: {user for user, last in seen[name].items() if last >= since} for name in _CLASSES}
+            of_class = {name: {user for user, last in seen[name].items() if last >= since} for name in CLASSES}
             local, external = of_class["local"], of_class["external"]
             users[window,] = len(local | external | of_class["unclassified"])
             classes["local_only", window] = len(local - external)
             classes["external_only", window] = len(external - local)
             classes["both", window] = len(local & external)
-        return [UNIQUE_USERS.family(users), *([USERS_BY_CLASS.family(classes)] if self._external is not None else [])]
+        families = [_UNIQUE_USERS.family(users)]
+        if self._external is not None:
+            families.append(_USERS_BY_CLASS.family(classes))
+        return families
 
 
-class ActiveDomainsCollector(Collector):
-    """Who was active, by domain. Whose domain it is is read in the background."""
-
-    name = "active_domains"
-    metrics = (BY_DOMAIN,)
-
-    def __init__(self, messages: Fold) -> None:
-        self.folds = (messages,)
-        self._domains: Refreshed[Mapping[str, str]] = Refreshed(self.name, at_once=0.0)
-
-    def is_used(self, settings: Settings) -> bool:
-        return settings.domain_metrics
-
-    def data_age(self) -> float | None:
-        return self._domains.age
+class _NewUsersCollector(Collector):
+    name = "window_new_users"
+    metrics = (_NEW_USERS,)
+    countings = (Counting(_USERS, (_NEW_USERS,), _add_users),)
+    sources = (_USERS,)
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        scrape.refresh(self.folds[0])
-        domains = self._domains.get(scrape.librechat.domains_of_users, scrape.deadline, scrape.settings.state_refresh)
-        of_user = {scrape.ledger.user_key(user): domain for user, domain in domains.items()}
-        samples = scrape.samples()
-        windows, seen = scrape.ledger.windows, scrape.ledger.seen(SEEN)
-        if not scrape.ledger.has_seen_all(SEEN):
-            return
-        for window in windows.names:
-            since = windows.beginning(window, scrape.now).timestamp()
-            for user, last in seen.items():
-                if last >= since:
-                    samples.add(BY_DOMAIN, 1, of_user.get(user, UNKNOWN), window)
-        yield samples.family(BY_DOMAIN)
+        scrape.refresh(_USERS)
+        if scrape.totals.is_folded(_NEW_USERS):
+            yield _NEW_USERS.family(scrape.totals.in_windows(_NEW_USERS, scrape.now))
+
+
+def _with_class(values: Mapping[LabelValues, float], external: re.Pattern[str] | None) -> dict[LabelValues, float]:
+    return {(model, class_of(model, external), *rest): value for (model, *rest), value in values.items()}
+
+
+def collectors(settings: Settings) -> list[Collector]:
+    """Each reads a source of its own: one that may not be read takes nothing else away."""
+    external = settings.external_models
+    return [_AnswersCollector(external), _BilledCollector(external), _NewUsersCollector()]

@@ -23,9 +23,9 @@ from librechat_exporter.faults import describe
 from librechat_exporter.historic import textfile
 from librechat_exporter.historic.dates import ONE_DAY, DatesError, Plan, Range, default_range, named, plan, today
 from librechat_exporter.historic.day import user_key
-from librechat_exporter.historic.export import Export, Outcome
+from librechat_exporter.historic.export import Export, RunResult
 from librechat_exporter.historic.store import LockedError, Store, StoreError
-from librechat_exporter.librechat import connect
+from librechat_exporter.librechat.database import connect
 from librechat_exporter.settings import ExportSettings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ class _Run:
             print(f"Would be deleted: {rows} rows")
         return 0
 
-    def _export(self) -> Outcome:
+    def _export(self) -> RunResult:
         """All of it. A fault before the first day makes an outcome without days. Raises LockedError."""
         try:
             self._check()
@@ -257,13 +257,13 @@ class _Run:
                 log.info("The schema was brought up to date: %s", ", ".join(changes))
             made = self._plan()
             if self._options.cleanup and not self._may_clean_up(made.range):
-                return Outcome(problems=["--cleanup was not agreed to; nothing was done"])
+                return RunResult(problems=["--cleanup was not agreed to; nothing was done"])
             number = self._store.begin_run(made.range)
         except PyMongoError as error:
-            return Outcome(problems=[f"MongoDB cannot be read: {describe(error)}"])
+            return RunResult(problems=[f"MongoDB cannot be read: {describe(error)}"])
         except (StoreError, _UnusableError) as error:
-            return Outcome(problems=[str(error)])
-        outcome = Outcome(problems=["the run was broken off"])
+            return RunResult(problems=[str(error)])
+        outcome = RunResult(problems=["the run was broken off"])
         try:
             with self._progress(made) as on_day:
                 export = Export(
@@ -278,7 +278,7 @@ class _Run:
             self._note(number, outcome)
         return outcome
 
-    def _note(self, number: int, outcome: Outcome) -> None:
+    def _note(self, number: int, outcome: RunResult) -> None:
         seconds = time.monotonic() - self._started
         word = "failed" if outcome.problems else "success"
         try:
@@ -338,7 +338,7 @@ class _Run:
 
             yield advance
 
-    def _say(self, outcome: Outcome, seconds: float) -> None:
+    def _say(self, outcome: RunResult, seconds: float) -> None:
         for problem in outcome.problems:
             print(problem, file=sys.stderr)
         if outcome.failed:

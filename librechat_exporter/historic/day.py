@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from librechat_exporter.fields import UNKNOWN, created_between, inserted_between
 from librechat_exporter.historic.dates import Range, bounds
 from librechat_exporter.historic.tables import (
     DAILY_COST_BY_MODEL,
@@ -23,8 +22,20 @@ from librechat_exporter.historic.tables import (
     MONEY_DIGITS,
     Table,
 )
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.rows import NO_QUESTION, Messages, Model
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.expressions import Document
+from librechat_exporter.librechat.fields import (
+    REGISTRATION,
+    THUMBS_UP,
+    UNKNOWN,
+    created_between,
+    indexed_between,
+    inserted_between,
+)
+from librechat_exporter.librechat.messages import Messages, read_messages, read_questions
+from librechat_exporter.librechat.models import Model, read_labels
+from librechat_exporter.librechat.transactions import read_billed
+from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 from librechat_exporter.settings import ExportSettings
 from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 
@@ -65,7 +76,7 @@ def read_day(
     found = Day(day)
     counts = _Counts(librechat, labels)
     for lower, upper in _slices(librechat, start, end):
-        counts.add(librechat.messages(created_between(lower, upper), tools=True, ratings=True))
+        counts.add(read_messages(librechat, created_between(lower, upper), tools=True, ratings=True))
     found.users = {user for user in counts.users if user is not None}
     found.messages = counts.messages
     found.rows = counts.rows(key)
@@ -79,16 +90,21 @@ def read_day(
 def new_users(librechat: LibreChat, days: Range, timezone: ZoneInfo) -> dict[date, list[Row]]:
     """Rows of DAILY_NEW_USERS by day. Users have no index on createdAt, so they are read once for all days."""
     found: dict[date, Counter[str]] = defaultdict(Counter)
-    for created, provider in librechat.registrations(created_between(*bounds(days, timezone))):
+    for created, provider in _registrations(librechat, created_between(*bounds(days, timezone))):
         found[created.astimezone(timezone).date()][provider] += 1
     return {day: _rows(providers) for day, providers in found.items()}
+
+
+def _registrations(librechat: LibreChat, match: Document) -> list[tuple[datetime, str]]:
+    """When each of the matching users was created, and the provider."""
+    rows = librechat.aggregate("users", match, {"$project": REGISTRATION})
+    return [(row["created"], (row["provider"] or UNKNOWN)[:MAX_LABEL_LENGTH]) for row in rows]
 
 
 def _slices(librechat: LibreChat, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
     """The time in parts with not more messages than a query should hold in memory at once."""
     half = (end - start) / 2
-    # Of the range alone, the index tells the number.
-    count = librechat.count("messages", {"createdAt": {"$gte": start, "$lt": end}})
+    count = librechat.count("messages", indexed_between(start, end))
     if count <= SLICE_MESSAGES or half < timedelta(milliseconds=1):
         yield start, end
     else:
@@ -113,8 +129,9 @@ class _Counts:
         self._calls: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
     def add(self, groups: list[Messages]) -> None:
-        questions = self._librechat.questions_of(groups)
-        self._labels |= self._librechat.model_labels({group.kind.model for group in groups} - self._labels.keys())
+        questions = read_questions(self._librechat, groups)
+        unnamed = {group.kind.model for group in groups} - self._labels.keys()
+        self._labels |= {model: label for model, (label, _) in read_labels(self._librechat, unnamed).items()}
         for group in groups:
             model = self._labels[group.kind.model]
             self._count(group, model)
@@ -123,17 +140,16 @@ class _Counts:
                     _ = self.users[user]
                 continue
             read = 0.0
-            for user, link, tokens in zip(group.users, group.links, group.tokens, strict=True):
-                prompt, _ = questions.get(link, NO_QUESTION) if link is not None else NO_QUESTION
+            for user, asked, tokens in zip(group.users, group.asked(questions), group.tokens, strict=True):
                 sums = self.users[user]
-                sums[0] += prompt
+                sums[0] += asked.tokens
                 sums[1] += tokens
-                read += prompt
+                read += asked.tokens
             self._models[model][0] += read
             self._models[model][1] += sum(group.tokens)
 
     def _count(self, group: Messages, model: str) -> None:
-        count = len(group.users)
+        count = len(group)
         self.messages += count
         self.skipped += group.skipped
         if group.kind.failed:
@@ -141,7 +157,7 @@ class _Counts:
         if not group.kind.by_user:
             self._answers[model] += count
         if group.rating is not None:
-            self._ratings[model, group.tag or ""][0 if group.rating == "thumbsUp" else 1] += count
+            self._ratings[model, group.tag or ""][0 if group.rating == THUMBS_UP else 1] += count
         for calls in filter(None, group.tool_calls):
             for call in calls:
                 self._calls[call.name][0] += 1
@@ -165,7 +181,7 @@ def _cost(librechat: LibreChat, start: datetime, end: datetime) -> tuple[list[Ro
     near = inserted_between(start - ID_MARGIN, end + ID_MARGIN)
     sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, Decimal()])
     skipped = 0
-    for billed in librechat.billed(near | created_between(start, end)):
+    for billed in read_billed(librechat, near | created_between(start, end)):
         if billed.kind not in ("prompt", "completion"):
             continue
         tokens = (billed.tokens, 0) if billed.kind == "prompt" else (0, billed.tokens)

@@ -13,13 +13,14 @@ import pymongo
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from librechat_exporter.faults import describe
-from librechat_exporter.fields import created_between
 from librechat_exporter.historic.dates import Period, Plan, Range, bounds
 from librechat_exporter.historic.day import Day, new_users, read_day
 from librechat_exporter.historic.store import LockedError, Store, StoreError
 from librechat_exporter.historic.tables import DAILY_NEW_USERS
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.rows import Model
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.fields import created_between
+from librechat_exporter.librechat.messages import read_users
+from librechat_exporter.librechat.models import Model
 from librechat_exporter.user_ids import UserKey
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _PERIOD_SECONDS = 3600.0
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """What a run did. failed: days that are as they were before; problems: what went wrong, a line each."""
 
     days: int = 0
@@ -62,9 +63,9 @@ class Export:
         # Of each period that is under way: the days that this run has read, and their users.
         self._seen: dict[Period, tuple[set[date], set[str]]] = {}
 
-    def run(self, plan: Plan, *, force: bool) -> Outcome:
+    def run(self, plan: Plan, *, force: bool) -> RunResult:
         """A day that cannot be read is left as it is. A database that is gone ends the run; the days left failed."""
-        outcome = Outcome()
+        outcome = RunResult()
         left = deque(plan.days)
         closing = plan.closing()
         pool = ThreadPoolExecutor(_READERS, thread_name_prefix="day")
@@ -99,7 +100,7 @@ class Export:
         with pymongo.timeout(_DAY_SECONDS):
             return read_day(self._librechat, day, *bounds(Range(day, day), self._timezone), self._key, self._labels)
 
-    def _write(self, day: Day | None, users: dict[Period, int], outcome: Outcome, *, force: bool) -> None:
+    def _write(self, day: Day | None, users: dict[Period, int], outcome: RunResult, *, force: bool) -> None:
         outcome.rows += self._store.write(day, users, force=force)
         if day is not None:
             outcome.days += 1
@@ -122,7 +123,7 @@ class Export:
 
     def _users_of(self, days: Range) -> set[str]:
         with pymongo.timeout(_PERIOD_SECONDS):
-            return self._librechat.users(created_between(*bounds(days, self._timezone)))
+            return read_users(self._librechat, created_between(*bounds(days, self._timezone)))
 
 
 def _ahead(pool: Executor, read: Callable[[date], Day], days: Iterable[date]) -> Iterator[tuple[date, "Future[Day]"]]:

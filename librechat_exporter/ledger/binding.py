@@ -15,7 +15,7 @@ from typing import Any
 
 from librechat_exporter.ledger.source import Source
 from librechat_exporter.ledger.state_file import State
-from librechat_exporter.librechat import LibreChat, allowed
+from librechat_exporter.librechat.database import LibreChat, allowed
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from librechat_exporter.metric import Series
-from librechat_exporter.rows import Model, model_of
+from librechat_exporter.librechat.models import Model, model_of
+from librechat_exporter.metrics.metric import Series
 
 _SHAPES_REMEMBERED = 5_000
 # Documents with more series, as those with many tool calls, hardly share them.

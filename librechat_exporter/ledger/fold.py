@@ -2,22 +2,26 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Generic, NamedTuple, TypeVar
 
-from librechat_exporter.fields import Document
 from librechat_exporter.ledger.cell import Cell, Pins
 from librechat_exporter.ledger.recent import Moment
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.ledger.windowed import HOUR, hour_of
-from librechat_exporter.librechat import LibreChat, Span
-from librechat_exporter.metric import LabelGuard, Metric, Samples
-from librechat_exporter.rows import Link, Question
+from librechat_exporter.librechat.database import LibreChat, Span
+from librechat_exporter.librechat.expressions import Document, Expression
+from librechat_exporter.librechat.messages import Link, Question
+from librechat_exporter.metrics.guard import LabelGuard
+from librechat_exporter.metrics.metric import Metric
+from librechat_exporter.metrics.samples import Samples
 
 _HOUR_SECONDS = HOUR.total_seconds()
 
+_Group = TypeVar("_Group")
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -99,20 +103,50 @@ class Found(NamedTuple):
     moment: Moment | None = None
 
 
-class Fold(ABC):
-    """A fold turns documents of one collection into samples.
+@dataclass(frozen=True)
+class Counting(Generic[_Group]):
+    """A collector counts documents of a source in these metrics.
 
-    name: of its source. metrics: all that it counts, the ones in windows among them, which are counted by the hour.
+    source: the fold's name. add: adds the samples of a group of documents that count alike; the fold says what a group
+    is. labels: expressions, for sources that are counted by their texts alone.
+    """
+
+    source: str
+    metrics: tuple[Metric, ...]
+    add: Callable[[Samples, _Group], None]
+    labels: tuple[Expression, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(metric.name for metric in self.metrics)
+
+
+class Fold(ABC, Generic[_Group]):
+    """A fold turns documents of one collection into samples: it makes groups of them, which its countings count.
+
+    name: of its source. metrics: all that is counted, the ones in windows among them, which are counted by the hour.
     kinds: of the users seen that it finds. row: expressions that make a document's row, each of bounded size. mirrored:
     by the names of metrics those of the last five minutes that are told from the same samples.
     """
 
     name: str
     collection: str
-    metrics: tuple[Metric, ...]
     kinds: tuple[Kind, ...] = ()
     row: Document
-    mirrored: dict[str, Metric] = {}  # noqa: RUF012
+    mirrored: Mapping[str, Metric] = MappingProxyType({})
+
+    def __init__(self, countings: Iterable[Counting[_Group]]) -> None:
+        self.countings = tuple(countings)
+        self.metrics = tuple(metric for counting in self.countings for metric in counting.metrics)
+
+    def count(self, reading: Reading, groups: Iterable[_Group]) -> Samples:
+        """The samples of these groups together."""
+        samples = reading.samples()
+        countings = [one for one in self.countings if reading.wants(*one.names)]
+        for group in groups:
+            for counting in countings:
+                counting.add(samples, group)
+        return samples
 
     @abstractmethod
     def fold_open(

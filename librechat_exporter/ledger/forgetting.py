@@ -1,14 +1,15 @@
 """Giving back the place of a label value that will not come again."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from librechat_exporter.ledger.cell import Cell
 from librechat_exporter.ledger.fold import Fold
 from librechat_exporter.ledger.state_file import SourceState, State
-from librechat_exporter.metric import Series
+from librechat_exporter.metrics.metric import Series
 
 
-def forget_label(state: State, folds: Iterable[Fold], label: str, value: str) -> int:
+def forget_label(state: State, folds: Iterable[Fold[Any]], label: str, value: str) -> int:
     """Deletes the series with this label value, from totals and cells, and frees its place; how many they were.
 
     Nothing is moved to `other`. If the value comes again, it counts from 0. Raises sqlite3.Error.

@@ -14,13 +14,13 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog
-from librechat_exporter.fields import Document
 from librechat_exporter.ledger.fold import Reading
 from librechat_exporter.ledger.reading import halved, is_documents_fault, match_of
 from librechat_exporter.ledger.source import Source, id_at
 from librechat_exporter.ledger.state_file import Seen
-from librechat_exporter.librechat import LibreChat
-from librechat_exporter.metric import Samples
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.expressions import Document
+from librechat_exporter.metrics.samples import Samples
 
 log = logging.getLogger(__name__)
 

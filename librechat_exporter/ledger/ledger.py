@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
@@ -29,9 +30,10 @@ from librechat_exporter.ledger.open_documents import MOST_LAG, OpenDocuments
 from librechat_exporter.ledger.reading import Row
 from librechat_exporter.ledger.source import BEGINNING, Source, id_at, time_of
 from librechat_exporter.ledger.state_file import State
+from librechat_exporter.ledger.totals import Totals
 from librechat_exporter.ledger.windowed import HOUR, Windows
-from librechat_exporter.librechat import LibreChat, allowed
-from librechat_exporter.metric import SUM, Family, LabelGuard, LabelValues, Metric
+from librechat_exporter.librechat.database import LibreChat, allowed
+from librechat_exporter.metrics.guard import LabelGuard
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +54,17 @@ class Ledger:
         self,
         librechat: LibreChat,
         state: State,
-        folds: Collection[Fold],
-        guard: Callable[[Collection[tuple[str, str]]], LabelGuard],
+        folds: Collection[Fold[Any]],
+        guard: LabelGuard,
         open_minutes: int,
         windows: Windows,
         user_salt: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """guard: made of the label values that were admitted before. user_salt: of LastSeen."""
+        """guard: knows the label values that the state does. user_salt: of LastSeen. monotonic: of Clock."""
         self._librechat = librechat
         self._state = state
-        self.windows = windows
+        self._windows = windows
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._faults = FaultLog()
@@ -72,12 +75,12 @@ class Ledger:
         self._unsaved_labels: list[tuple[str, str]] = []
         self._save_failed = False
         self._closed = False
-        self.guard = guard(state.labels())
+        self._guard = guard
         kept = state.kept(_CLOCK)
-        self._clock = Clock(float(kept) if kept is not None else None)
+        self._clock = Clock(float(kept) if kept is not None else None, monotonic)
         self._last_seen = LastSeen(state, max(SEEN_KEPT, windows.kept) + HOUR, user_salt)
-        self.user_key = self._last_seen.user_key
         self._sources = {fold.name: self._load(fold) for fold in folds}
+        self.totals = Totals(self._sources.values(), self._lock, windows, self._last_seen)
         self._binding = Binding(librechat, state, self._sources.values(), self._lock)
         self._open = OpenDocuments(
             librechat,
@@ -92,8 +95,8 @@ class Ledger:
         )
         self._threads: list[threading.Thread] = []
 
-    def _load(self, fold: Fold) -> Source:
-        source = Source(fold, self.guard)
+    def _load(self, fold: Fold[Any]) -> Source:
+        source = Source(fold, self._guard)
         for name in source.begin(self._state.source(fold.name)):
             log.warning("%s is counted in another form: it starts afresh from what is stored", name)
             self._state.forget_metric(fold.name, name)
@@ -121,76 +124,6 @@ class Ledger:
         with self._lock:
             self._save(*self._sources.values())
 
-    def is_folded(self, *metrics: Metric) -> bool:
-        """All history of these is counted: until then they are not shown."""
-        with self._lock:
-            return all(self._source_of(metric).is_folded(metric.name) for metric in metrics)
-
-    def values(self, metric: Metric) -> dict[LabelValues, float]:
-        """The metric's totals by label values; a metric without labels is 0 when nothing was counted."""
-        with self._lock:
-            values = dict(self._source_of(metric).values(metric))
-        if metric.parts != 1:
-            is_histogram = metric.type == "histogram"
-            for labels, total in values.items():
-                if not is_histogram or labels[-1] == SUM:
-                    values[labels] = total / metric.parts
-        if not metric.labels and metric.type != "histogram":
-            values.setdefault((), 0)
-        return values
-
-    def family(self, metric: Metric) -> Family:
-        """The same object until the metric's totals change."""
-        with self._lock:
-            source = self._source_of(metric)
-            family = source.family(metric)
-            if family is None:
-                family = metric.family(self.values(metric))
-                source.keep_family(metric, family)
-            return family
-
-    def in_windows(self, metric: Metric, now: datetime) -> dict[LabelValues, float]:
-        """The totals of a metric whose last label is the window, for each window that ends now; none of 0 but for a
-        metric without other labels."""
-        beginnings = {window: self.windows.beginning(window, now) for window in self.windows.names}
-        with self._lock:
-            found = self._source_of(metric).hours.since(metric.name, beginnings)
-        if metric.parts != 1:
-            found = {labels: amount / metric.parts for labels, amount in found.items()}
-        if len(metric.labels) == 1:
-            found = {(window,): 0.0 for window in beginnings} | found
-        return found
-
-    def recent(self, name: str, now: datetime) -> tuple[dict[Metric, dict[LabelValues, float]], tuple[int, int, int]]:
-        """Of the source's documents of the last five minutes: the sums, and how many users, conversations, and users of
-        tools there are."""
-        recent = self._sources[name].recent
-        with self._lock:
-            recent.advance(now)
-            return recent.values(), recent.distinct()
-
-    def _source_of(self, metric: Metric) -> Source:
-        for source in self._sources.values():
-            if metric.name in source.totals:
-                return source
-        raise KeyError(metric.name)
-
-    def count_seen(self, kind: str, since: datetime) -> int:
-        """Distinct users of this kind seen since then."""
-        with self._lock:
-            return self._last_seen.count(kind, since)
-
-    def seen(self, kind: str) -> dict[str, float]:
-        """When each user was last seen with this kind, as a Unix time. The same object until that changes."""
-        with self._lock:
-            return self._last_seen.of_kind(kind)
-
-    def has_seen_all(self, *kinds: str) -> bool:
-        """All history of these is folded."""
-        with self._lock:
-            sources = self._sources.values()
-            return all(source.is_folded(kind) for kind in kinds for source in sources if kind in source.counted)
-
     def keep(self, name: str, value: str) -> None:
         """Keeps a text across restarts, as long as the database is the same. If that fails, it is not kept."""
         with self._lock:
@@ -208,21 +141,6 @@ class Ledger:
     def persistent(self) -> bool:
         """All that was shown is on disk."""
         return self._state.on_disk and not self._save_failed
-
-    def progress(self) -> dict[str, float]:
-        """The share of history that is folded, by collection; that of a metric that has come later, too."""
-        with self._lock:
-            return {name: source.progress() for name, source in self._sources.items()}
-
-    def pending(self) -> dict[str, float]:
-        """The same for sources of which nothing can be shown yet."""
-        with self._lock:
-            sources = self._sources.items()
-            return {name: source.progress() for name, source in sources if source.is_pending() or not source.is_read}
-
-    def unreadable(self) -> dict[LabelValues, float]:
-        """Documents that could not be read, by source, since the start."""
-        return {(name,): float(source.unreadable) for name, source in self._sources.items()}
 
     # The background.
 
@@ -301,7 +219,7 @@ class Ledger:
 
     def _kept_from(self) -> datetime:
         """The first hour that is kept for windows."""
-        return kept_from(self.trusted(self._librechat.now()), self.windows.kept)
+        return kept_from(self.trusted(self._librechat.now()), self._windows.kept)
 
     def _tick_forever(self) -> None:
         while not self._stop.is_set():
@@ -350,7 +268,7 @@ class Ledger:
             self._history.want()
 
     def _count_open(self, source: Source, rows: Sequence[Row], now: datetime) -> None:
-        reading = self._reading(source, kept_from(self.trusted(now), self.windows.kept), None, now)
+        reading = self._reading(source, kept_from(self.trusted(now), self._windows.kept), None, now)
         cells = [source.cells.get(one.document) for one in rows]
         found, seen = source.fold.fold_open(reading, [self._librechat.decode(one.row) for one in rows], cells)
         with self._lock:
@@ -362,7 +280,7 @@ class Ledger:
         self, source: Source, kept: datetime | None, only: Collection[str] | None, now: datetime | None = None
     ) -> Reading:
         now = now if now is not None else self._librechat.now()
-        return Reading(self._librechat, now, self.guard, kept, only, source.questions)
+        return Reading(self._librechat, now, self._guard, kept, only, source.questions)
 
     def _add_history(self, source: Source, folded: Folded, names: Collection[str], start: bytes, end: bytes) -> None:
         with self._lock:
@@ -381,7 +299,7 @@ class Ledger:
 
     def _save(self, *sources: Source) -> None:
         """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
-        self._unsaved_labels += self.guard.take_unsaved()
+        self._unsaved_labels += self._guard.take_unsaved()
         changed = [source for source in sources if source.has_changed]
         if self._closed or not (changed or self._last_seen.unsaved or self._unsaved_labels):
             return
@@ -438,7 +356,7 @@ class Ledger:
             with self._lock:
                 self._state.forget_all()
                 self._binding.bind()
-                self.guard.forget()
+                self._guard.forget()
                 self._unsaved_labels.clear()
                 self._last_seen.begin()
                 for source in sources:

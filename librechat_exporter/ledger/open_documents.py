@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from librechat_exporter.ledger.reading import Row, changed_rows, halved
 from librechat_exporter.ledger.source import Source, after, id_at, time_of
-from librechat_exporter.librechat import LibreChat
+from librechat_exporter.librechat.database import LibreChat
 
 # Documents stay open at least so long: the last five minutes are told from them.
 _LEAST_OPEN = timedelta(minutes=6)

@@ -8,9 +8,9 @@ from bson import ObjectId
 from bson.errors import BSONError
 from pymongo.errors import OperationFailure
 
-from librechat_exporter.fields import Document
 from librechat_exporter.ledger.source import Source
-from librechat_exporter.librechat import LibreChat
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.expressions import Document
 
 log = logging.getLogger(__name__)
 

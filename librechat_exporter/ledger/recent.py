@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from librechat_exporter.ledger.cell import Cell
-from librechat_exporter.metric import LabelValues, Metric, Series
+from librechat_exporter.metrics.metric import LabelValues, Metric, Series
 
 _T = TypeVar("_T")
 

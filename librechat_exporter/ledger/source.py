@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from bson import ObjectId
 
@@ -13,8 +14,9 @@ from librechat_exporter.ledger.fold import Cache, Fold, Found
 from librechat_exporter.ledger.recent import Recent
 from librechat_exporter.ledger.state_file import Counted, Range, SourceState
 from librechat_exporter.ledger.windowed import Hours
-from librechat_exporter.metric import Family, LabelGuard, LabelValues, Metric, Series
-from librechat_exporter.rows import Link, Question
+from librechat_exporter.librechat.messages import Link, Question
+from librechat_exporter.metrics.guard import LabelGuard
+from librechat_exporter.metrics.metric import Family, LabelValues, Metric, Series
 
 BEGINNING = bytes(12)
 END = b"\xff" * 12
@@ -43,7 +45,7 @@ class Source:
     The ledger's lock is held while its fields are changed, `folding` while documents are read for it.
     """
 
-    def __init__(self, fold: Fold, guard: LabelGuard) -> None:
+    def __init__(self, fold: Fold[Any], guard: LabelGuard) -> None:
         self.fold = fold
         self.folding = threading.Lock()
         self.reading_all = threading.Lock()
@@ -140,7 +142,8 @@ class Source:
 
     @property
     def has_changed(self) -> bool:
-        return bool(
+        """There is something to save; not as long as it is not decided what is history."""
+        return self.is_planned and bool(
             self.changed_totals or self.changed_cells or self.dropped_cells or self.expired or self.changed_counted
         )
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from librechat_exporter.ledger.cell import Cell
 from librechat_exporter.ledger.upgrade import upgrade
-from librechat_exporter.metric import Series
+from librechat_exporter.metrics.metric import Series
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from librechat_exporter.metric import LabelValues, Series
+from librechat_exporter.metrics.metric import LabelValues, Series
 from librechat_exporter.settings import MONTH
 
 HOUR = timedelta(hours=1)

@@ -24,6 +24,6 @@ class Response:
     body: bytes
 
 
-def text(status: HTTPStatus, content: str, *headers: tuple[str, str]) -> Response:
+def plain_text(status: HTTPStatus, content: str, *headers: tuple[str, str]) -> Response:
     """A line of plain text."""
     return Response(status, [("Content-Type", "text/plain; charset=utf-8"), *headers], f"{content}\n".encode())

@@ -1,53 +1,40 @@
-"""What the fields of LibreChat's documents mean. Nothing else in the exporter knows a field of theirs.
+"""The meaning of the fields of LibreChat's documents: nothing else in the exporter knows a field of theirs.
 
-The expressions are MongoDB aggregation expressions that hold for documents of any shape: a field that is missing, null
-or of another type than LibreChat writes never raises an error on the server. They use only operators that
-MongoDB 4.4 and Amazon DocumentDB 5 both have.
+Most are aggregation expressions that hold for documents of any shape; expressions.py says how.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from bson import ObjectId
 
-Document = dict[str, Any]
-Expression = Any
+from librechat_exporter.librechat.expressions import (
+    Document,
+    Expression,
+    amount,
+    begins,
+    ends,
+    filled,
+    has_type,
+    is_amount,
+    is_between,
+    is_filled,
+    is_null,
+    parts,
+    text,
+    when,
+)
 
 UNKNOWN = "unknown"
-RATINGS = ("thumbsUp", "thumbsDown")
+RATINGS = THUMBS_UP, THUMBS_DOWN = ("thumbsUp", "thumbsDown")
+TENANT_FIELD = "tenantId"
 MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
-_MAX_AMOUNT = 10**12  # tokens or credits of one transaction; a million dollars
 # Credits are counted in whole parts: a sum of fractions depends on their order in its last digit, and a counter that
 # falls by that has been reset, for Prometheus.
 CREDIT_PARTS = 10_000
-# Bytes. What is longer is not sent, and counts as unknown: a chat that somebody imported can hold anything. A label
-# holds 200 characters, of up to four bytes.
-_LONGEST_TEXT = 800
 _LONGEST_ERROR = 65_536
 LONGEST_ID = 200  # LibreChat's ids are UUIDs and ObjectIds
 # Of one message, so many tool calls are told apart.
 MOST_CALLS = 1000
-
-
-def when(condition: Expression, then: Expression, otherwise: Expression) -> Expression:
-    return {"$cond": [condition, then, otherwise]}
-
-
-def has_type(field: str, kind: str) -> Expression:
-    return {"$eq": [{"$type": field}, kind]}
-
-
-def _is_null(field: str) -> Expression:
-    return {"$eq": [{"$ifNull": [field, None]}, None]}
-
-
-def text(field: str, most_bytes: int = _LONGEST_TEXT, otherwise: Expression = None) -> Expression:
-    """The field if it is a string, null if it is absurdly long; otherwise, if it is none.
-
-    It is not cut here: the server's operators that cut fail on a string that is not valid UTF-8.
-    """
-    short = {"$lte": [{"$strLenBytes": field}, most_bytes]}
-    return when(has_type(field, "string"), when(short, field, None), otherwise)
 
 
 # A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
@@ -88,7 +75,7 @@ MODEL = when(_IS_AGENT, [text("$model")], text("$model"))
 TOKENS = when(
     {"$and": [{"$gte": ["$tokenCount", 0]}, {"$lte": ["$tokenCount", MAX_TOKENS]}]},
     "$tokenCount",
-    when(_is_null("$tokenCount"), None, -1),
+    when(is_null("$tokenCount"), None, -1),
 )
 USER = text("$user", LONGEST_ID, when(has_type("$user", "objectId"), "$user", None))
 MILLISECONDS = {"$toLong": "$createdAt"}
@@ -96,6 +83,11 @@ IS_IMPORTED = when(
     has_type("$_id", "objectId"), {"$gt": [{"$subtract": [{"$toDate": "$_id"}, "$createdAt"]}, 86_400_000]}, False
 )
 CONVERSATION = text("$conversationId", LONGEST_ID)
+MESSAGE_ID_FIELD = "messageId"
+# The indexes of LibreChat's schema that queries lean on: collection, leading field.
+NEEDED_INDEXES = (("messages", "createdAt"), ("messages", MESSAGE_ID_FIELD))
+# Of a user's message its own id, of an answer its question's.
+LINK = when(IS_USERS, text(f"${MESSAGE_ID_FIELD}", LONGEST_ID), text("$parentMessageId", LONGEST_ID))
 
 RATING_FIELD = "feedback.rating"
 RATING = f"${RATING_FIELD}"
@@ -105,60 +97,41 @@ RATINGS_INDEX = (
     '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1}, '
     '{name: "librechat_exporter_ratings", partialFilterExpression: {"feedback.rating": {$exists: true}}})'
 )
-TAG = {"$ifNull": [text("$feedback.tag"), when(_is_null("$feedback.tag"), None, UNKNOWN)]}
+RATED_AT = "$updatedAt"
+TAG = {"$ifNull": [text("$feedback.tag"), when(is_null("$feedback.tag"), None, UNKNOWN)]}
 IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}}
-
-
-def filled(field: str) -> Expression:
-    """Its text, null if that is empty."""
-    return when({"$ne": [field, ""]}, text(field), None)
-
-
-def _is_filled(field: str) -> Expression:
-    return {"$and": [has_type(field, "string"), {"$ne": [field, ""]}]}
 
 
 # A tool's name stands in one of three places, its output in one of two: the assistants endpoint has OpenAI's form.
 _TOOL_NAME = when(
-    _is_filled("$$part.tool_call.name"),
+    is_filled("$$part.tool_call.name"),
     text("$$part.tool_call.name"),
     when(
-        _is_filled("$$part.tool_call.function.name"),
+        is_filled("$$part.tool_call.function.name"),
         text("$$part.tool_call.function.name"),
         filled("$$part.tool_call.type"),
     ),
 )
+
+
 # What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this. It is
 # not told by regular expressions: the server gives up on them if the text is megabytes, or not valid UTF-8.
-_WHITESPACE = " \t\n\r\v\f"
-
-
-def _begins(lowered: Expression, with_text: str) -> Expression:
-    trimmed = {"$ltrim": {"input": lowered, "chars": _WHITESPACE}}
-    return {"$eq": [{"$indexOfBytes": [trimmed, with_text]}, 0]}
-
-
-def _ends(lowered: Expression, with_text: str) -> Expression:
-    trimmed = {"$rtrim": {"input": lowered, "chars": _WHITESPACE}}
-    return {"$eq": [{"$arrayElemAt": [{"$split": [trimmed, with_text]}, -1]}, ""]}
-
-
 def _tells_error(output: str, otherwise: Expression) -> Expression:
     lowered = {"$toLower": output}
     of_a_tool = {
         "$or": [
             {"$gte": [{"$indexOfBytes": [lowered, "tool call failed:"]}, 0]},
-            _ends(lowered, "please fix your mistakes."),
+            ends(lowered, "please fix your mistakes."),
         ]
     }
     is_error = {
         "$and": [
-            _begins(lowered, "error"),
+            begins(lowered, "error"),
             {
                 "$or": [
-                    _begins(lowered, "error processing tool"),
-                    _begins(lowered, "error calling tool"),
-                    {"$and": [_begins(lowered, "error:"), of_a_tool]},
+                    begins(lowered, "error processing tool"),
+                    begins(lowered, "error calling tool"),
+                    {"$and": [begins(lowered, "error:"), of_a_tool]},
                 ]
             },
         ]
@@ -213,14 +186,28 @@ IS_UNSETTLED = {
     ]
 }
 
+# An agent's id in messages, and what its document says of it.
+AGENT_ID_FIELD = "id"
+AGENT = {AGENT_ID_FIELD: 1, "model": filled("$model"), "name": filled("$name")}
+
 PROVIDER = filled("$provider")
 ROLE = filled("$role")
+REGISTRATION = {"_id": 0, "created": "$createdAt", "provider": PROVIDER}
 # What follows the last @ of the e-mail address. What has none could be anything, a name among others.
 EMAIL_DOMAIN = when(
     when(has_type("$email", "string"), {"$gte": [{"$indexOfBytes": ["$email", "@"]}, 0]}, False),
     {"$toLower": {"$arrayElemAt": [{"$split": ["$email", "@"]}, -1]}},
     None,
 )
+SESSION_USER = "$user"
+MEMORY_USER = "$userId"
+# Of several balances the oldest is the user's.
+BALANCE_USER = "$user"
+CREDITS_LEFT = when(is_amount("$tokenCredits"), "$tokenCredits", None)
+REFILL = amount("$refillAmount")
+FILE_SOURCE = filled("$source")
+FILE_TYPE = filled("$type")
+FILE_BYTES = amount("$bytes")
 CATEGORY = filled("$category")
 OUTCOME = filled("$outcome")
 STATUS = filled("$status")
@@ -286,12 +273,12 @@ def is_ban(now: datetime) -> Document:
     return {"key": {"$regex": "^BANS:"}, "expiresAt": {"$not": {"$lte": now}}}
 
 
+def is_unexpired(now: datetime) -> Document:
+    """Matches sessions that have not expired."""
+    return {"expiration": {"$gt": now}}
+
+
 IS_TEMPORARY: Document = {"isTemporary": True}
-
-
-def is_between(field: str, start: datetime, end: datetime) -> Expression:
-    """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
-    return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
 
 
 # Of any date that can be meant.
@@ -309,22 +296,6 @@ def hour_of_creation(start: datetime, end: datetime) -> Expression:
     """Hours since 1970; null if createdAt is no date after start and not after end."""
     hours = {"$divide": [{"$subtract": [MILLISECONDS, {"$mod": [MILLISECONDS, 3_600_000]}]}, 3_600_000]}
     return when(is_between("$createdAt", start, end), hours, None)
-
-
-def is_amount(field: str) -> Expression:
-    """Whether the field is a number that can be meant. In BSON's order only numbers sort between two numbers."""
-    return {"$and": [{"$gte": [field, -_MAX_AMOUNT]}, {"$lte": [field, _MAX_AMOUNT]}]}
-
-
-def amount(field: str) -> Expression:
-    """The field without its sign; 0 if it is no amount. LibreChat writes spending as negative numbers."""
-    return when(is_amount(field), {"$abs": field}, 0)
-
-
-def parts(field: str, of_one: int = 1) -> Expression:
-    """The amount in whole parts, of which a value of 1 has so many; rounded half up."""
-    whole = {"$toLong": {"$add": [{"$multiply": [{"$abs": field}, of_one]}, 0.5]}}
-    return when(is_amount(field), whole, 0)
 
 
 # A prompt's transaction in the structured form tells cached tokens apart; the plain one has only rawAmount.
@@ -356,6 +327,11 @@ def created_between(start: datetime, end: datetime) -> Document:
     return {"createdAt": {"$gte": start, "$lt": end, "$not": {"$type": "array"}}}
 
 
+def indexed_between(start: datetime, end: datetime) -> Document:
+    """Matches nearly the same: how many match is told by the index of createdAt alone."""
+    return {"createdAt": {"$gte": start, "$lt": end}}
+
+
 def created_after(moment: datetime) -> Document:
     return {"createdAt": {"$gt": moment}}
 
@@ -375,6 +351,6 @@ def inserted_between(start: datetime, end: datetime) -> Document:
     return {"_id": {"$gte": ObjectId.from_datetime(start), "$lt": ObjectId.from_datetime(end)}}
 
 
-def window(end: datetime, length: timedelta) -> Document:
+def created_within(end: datetime, length: timedelta) -> Document:
     """Matches documents created within the window that ends at `end`; those without a date or of the future are out."""
     return {"createdAt": {"$gt": end - length, "$lte": end, "$not": {"$type": "array"}}}

@@ -1,21 +1,20 @@
 """HTTP: the metrics, a page for people, and health."""
 
 import gzip
-import html
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from librechat_exporter import __version__
-from librechat_exporter.exchange import Request, Response, text
-from librechat_exporter.scrape import MARGIN_SECONDS, Outcome, Scraped
-from librechat_exporter.server import THREADS
+from librechat_exporter.http.exchange import Request, Response, plain_text
+from librechat_exporter.http.page import Status, page
+from librechat_exporter.http.server import THREADS
+from librechat_exporter.scrape import MARGIN_SECONDS, Scraped
 
 Encoder = Callable[[Collector], bytes]
 
@@ -40,25 +39,6 @@ _FORMS = {
 }
 
 
-class Status(Protocol):
-    """What the page and the health checks ask the daemon."""
-
-    def readiness(self) -> list[str]:
-        """Why the exporter is not ready; empty if it is."""
-
-    def history(self) -> Mapping[str, float]:
-        """Share of history that is folded, by source."""
-
-    def outcomes(self) -> Mapping[str, Outcome]:
-        """What the collectors did in the last scrape."""
-
-    def problems(self) -> Mapping[str, str]:
-        """What went wrong in the last scrape, by collector."""
-
-    def is_up(self) -> bool:
-        """Whether MongoDB answered the last scrape."""
-
-
 class Application:
     """Answers requests."""
 
@@ -73,22 +53,22 @@ class Application:
     def respond(self, request: Request) -> Response:
         pages = {"/": self._root, "/metrics": self._metrics, "/health": self._health, "/ready": self._ready}
         if request.path not in pages:
-            return text(HTTPStatus.NOT_FOUND, "Not found. There are /metrics, /health and /ready.")
+            return plain_text(HTTPStatus.NOT_FOUND, "Not found. There are /metrics, /health and /ready.")
         if request.method not in ("GET", "HEAD"):
-            return text(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.", ("Allow", "GET, HEAD"))
+            return plain_text(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD.", ("Allow", "GET, HEAD"))
         return pages[request.path](request)
 
     def _root(self, request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             headers = [("Content-Type", "text/html; charset=utf-8"), ("Vary", "Accept")]
-            return Response(HTTPStatus.OK, headers, self._page())
+            return Response(HTTPStatus.OK, headers, page(self._status))
         return self._metrics(request)
 
     def _metrics(self, request: Request) -> Response:
         encode, content_type = _encoder(request.headers.get("accept", ""))
         compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
         if not self._scrapes.acquire(blocking=False):
-            return text(HTTPStatus.SERVICE_UNAVAILABLE, f"{SCRAPES_AT_ONCE} scrapes are waiting already.")
+            return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, f"{SCRAPES_AT_ONCE} scrapes are waiting already.")
         try:
             scraped = self._scrape(time.monotonic() + self._timeout(request))
             # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
@@ -118,7 +98,7 @@ class Application:
 
     def _ready(self, _request: Request) -> Response:
         if not self._readinesses.acquire(blocking=False):
-            return text(HTTPStatus.SERVICE_UNAVAILABLE, f"{READY_AT_ONCE} wait for this already.")
+            return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, f"{READY_AT_ONCE} wait for this already.")
         try:
             reasons = self._status.readiness()
         finally:
@@ -126,40 +106,6 @@ class Application:
         if reasons:
             return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reasons": reasons})
         return _json(HTTPStatus.OK, {"status": "ready"})
-
-    def _page(self) -> bytes:
-        problems = self._status.problems()
-        history = "".join(
-            f"<tr><td>{html.escape(source)}</td><td>{ratio:.0%}</td></tr>"
-            for source, ratio in self._status.history().items()
-        )
-        collectors = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{outcome.seconds * 1000:.1f} ms</td>"
-            f"<td>{html.escape(problems.get(name, 'ok'))}</td></tr>"
-            for name, outcome in self._status.outcomes().items()
-        )
-        if collectors:
-            mongodb = "up" if self._status.is_up() else "down"
-        else:
-            mongodb, collectors = "not asked yet", "<tr><td colspan=3>nothing was scraped yet</td></tr>"
-        return _PAGE.format(version=__version__, mongodb=mongodb, history=history, collectors=collectors).encode()
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>LibreChat exporter</title>
-<style>body{{font-family:sans-serif;margin:2em}}td,th{{padding:.2em 1em .2em 0;text-align:left}}</style></head>
-<body>
-<h1>LibreChat exporter {version}</h1>
-<p><a href="/metrics">Metrics</a> · <a href="/health">Health</a> · <a href="/ready">Readiness</a></p>
-<p>MongoDB at the last scrape: {mongodb}</p>
-<h2>History folded</h2>
-<table>{history}</table>
-<h2>Collectors at the last scrape</h2>
-<table><tr><th>Collector</th><th>Duration</th><th>Result</th></tr>{collectors}</table>
-</body>
-</html>
-"""
 
 
 def _encoder(accept: str) -> tuple[Encoder, str]:

@@ -391,7 +391,7 @@ class Simulator:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m librechat_exporter.simulator",
+        prog="python -m tools.simulator",
         description="Fills a database of your own with LibreChat-shaped history, then keeps traffic flowing.",
     )
     parser.add_argument("--uri", required=True, help="connection string of a MongoDB that may be written to")
@@ -409,7 +409,7 @@ def main() -> int:
     simulator = Simulator(database, users=arguments.users)
     started = time.monotonic()
     simulator.fill(arguments.messages, arguments.days)
-    print(f"{arguments.messages} messages in {time.monotonic() - started:.1f} s", file=sys.stderr)  # noqa: T201
+    print(f"{arguments.messages} messages in {time.monotonic() - started:.1f} s", file=sys.stderr)
     if arguments.rate > 0:
         stop = threading.Event()
         if arguments.seconds is not None:

@@ -31,7 +31,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class Server(ABC):
+class PrivateServer(ABC):
     """A server process that can be hurt. Raises RuntimeError if it does not come up."""
 
     name: str

@@ -24,7 +24,7 @@ import bcrypt
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from librechat_exporter.exchange import Headers, Response, text
+from librechat_exporter.http.exchange import Headers, Response, plain_text
 
 log = logging.getLogger(__name__)
 
@@ -251,14 +251,14 @@ class Access:
         if tls is not None and tls.client_allowed_sans and peer:
             names = {value for _, value in peer.get("subjectAltName", ())}
             if names.isdisjoint(tls.client_allowed_sans):
-                return text(HTTPStatus.FORBIDDEN, "The certificate's names are not allowed.", *added)
+                return plain_text(HTTPStatus.FORBIDDEN, "The certificate's names are not allowed.", *added)
         if self._bucket is not None and not self._bucket.take():
-            return text(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.", *added)
+            return plain_text(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.", *added)
         users = config.basic_auth_users
         known = self._knows(users, headers.get("authorization", "")) if users else True
         if known is None:
-            return text(HTTPStatus.TOO_MANY_REQUESTS, "Too many passwords are being checked.", *added)
-        return Allowed(added) if known else text(HTTPStatus.UNAUTHORIZED, "Unauthorized", _REALM, *added)
+            return plain_text(HTTPStatus.TOO_MANY_REQUESTS, "Too many passwords are being checked.", *added)
+        return Allowed(added) if known else plain_text(HTTPStatus.UNAUTHORIZED, "Unauthorized", _REALM, *added)
 
     def _knows(self, users: Mapping[str, str], authorization: str) -> bool | None:
         """As slow for a user who is not there, and one password at a time: bcrypt is made to be slow. None if too many

@@ -22,9 +22,9 @@ from http import HTTPStatus
 
 import h11
 
-from librechat_exporter.access import Access, AccessError
-from librechat_exporter.exchange import Request, Response, text
 from librechat_exporter.faults import FaultLog
+from librechat_exporter.http.access import Access, AccessError
+from librechat_exporter.http.exchange import Request, Response, plain_text
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Server:
             except h11.RemoteProtocolError as error:
                 if http.our_state is h11.IDLE:
                     status = HTTPStatus(error.error_status_hint)
-                    await _write(http, writer, text(status, status.phrase), is_head=False)
+                    await _write(http, writer, plain_text(status, status.phrase), is_head=False)
                     await _linger(reader, writer)
                 return
             if request is None:
@@ -224,10 +224,10 @@ class Server:
                 return allowed
             response = self._respond(request)
         except AccessError:
-            return text(HTTPStatus.INTERNAL_SERVER_ERROR, "WEB_CONFIG_FILE cannot be used: see the log.")
+            return plain_text(HTTPStatus.INTERNAL_SERVER_ERROR, "WEB_CONFIG_FILE cannot be used: see the log.")
         except Exception as error:  # noqa: BLE001
             self._faults.failed("Answering a request", error)
-            return text(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error: see the log.")
+            return plain_text(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error: see the log.")
         return Response(response.status, [*response.headers, *allowed.headers], response.body)
 
 

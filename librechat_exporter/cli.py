@@ -1,0 +1,149 @@
+"""The command line of `metrics.py`: its arguments, and the commands that they name."""
+
+import argparse
+import contextlib
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from librechat_exporter import __version__, ending
+from librechat_exporter.collectors import all_collectors, folds_of
+from librechat_exporter.daemon import CHECK_SECONDS, Daemon, examine
+from librechat_exporter.faults import describe
+from librechat_exporter.http.access import AccessError
+from librechat_exporter.ledger import forgetting
+from librechat_exporter.ledger.state_file import State, StateError
+from librechat_exporter.librechat.database import connect
+from librechat_exporter.librechat.fields import IS_RATED, RATINGS_INDEX
+from librechat_exporter.settings import Settings, SettingsError
+
+log = logging.getLogger("librechat_exporter")
+
+_INDEX_BYTES = 100  # an entry, before compression
+_READ = ("messages", "conversations", "users", "files", "agents", "transactions")
+
+
+def parser() -> argparse.ArgumentParser:
+    one = argparse.ArgumentParser(
+        description="Serves what happens in LibreChat as Prometheus metrics.",
+        epilog="All settings come from environment variables or from .env; .env.example lists them.",
+    )
+    one.add_argument("--version", action="version", version=f"librechat-exporter {__version__}")
+    commands = one.add_mutually_exclusive_group()
+    commands.add_argument("--check", action="store_true", help="validate the settings and the connection, and exit")
+    commands.add_argument(
+        "--print-indexes", action="store_true", help="print the indexes that would make metrics exact, and exit"
+    )
+    commands.add_argument(
+        "--forget-label",
+        metavar="NAME=VALUE",
+        help="delete the series with a label value, such as model=gpt-3.5, so that another can have its place, and "
+        "exit; the exporter must be stopped",
+    )
+    return one
+
+
+def main() -> int:
+    """Runs the command. Returns its exit code."""
+    arguments = parser().parse_args()
+    command = _command(arguments)
+    if command is not serve:
+        ending.release()
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        print(f"The settings are wrong:\n{error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=settings.logging_level.upper(), format=settings.logging_format)
+    logging.getLogger("pymongo").setLevel(logging.WARNING)  # at debug level it writes commands, and so documents
+    if settings.metrics_cache_enabled is not None or settings.metrics_cache_ttl is not None:
+        log.info(
+            "METRICS_CACHE_ENABLED and METRICS_CACHE_TTL have no effect: nothing is cached, as a scrape costs little"
+        )
+    try:
+        return command(settings)
+    except AccessError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return 2
+    except (StateError, sqlite3.Error) as error:
+        log.error("%s", error)  # noqa: TRY400
+        return 1
+    except PyMongoError as error:
+        log.error("MongoDB cannot be read: %s", describe(error))  # noqa: TRY400
+        return 1
+
+
+def _command(arguments: argparse.Namespace) -> Callable[[Settings], int]:
+    if arguments.forget_label is not None:
+        label, _, value = arguments.forget_label.partition("=")
+        if not (label and value):
+            parser().error("--forget-label takes NAME=VALUE, such as model=gpt-3.5")
+        return lambda settings: forget_label(settings, label, value)
+    if arguments.print_indexes:
+        return print_indexes
+    return check if arguments.check else serve
+
+
+def serve(settings: Settings) -> int:
+    """Runs the daemon until it is told to end. Raises AccessError, StateError."""
+    try:
+        Daemon(settings).run()
+    except OSError as error:
+        log.error("LISTEN_ADDRESS %s cannot be served: %s", settings.listen_address, error)  # noqa: TRY400
+        return 1
+    logging.shutdown()
+    os._exit(0)  # all is saved; threads that still wait for MongoDB must not keep the process
+
+
+def check(settings: Settings) -> int:
+    """Says what of the database that the settings name will make trouble. Raises PyMongoError if it cannot be read."""
+    librechat = connect(settings)
+    with pymongo.timeout(CHECK_SECONDS):
+        librechat.now()
+        for warning in examine(librechat):
+            log.warning(warning)
+        librechat.probe(_READ)
+    log.info("The settings are valid, and MongoDB can be read")
+    return 0
+
+
+def print_indexes(settings: Settings) -> int:
+    """Prints the indexes that would make metrics exact or cheap. Raises PyMongoError if MongoDB cannot be read."""
+    librechat = connect(settings)
+    rated = librechat.count("messages", IS_RATED)
+    print(
+        "// Ratings: without an index they are read from all messages, once in a while; with this one, on every scrape."
+    )
+    print(f"// It holds rated messages alone, {rated:,} now, and takes about {rated * _INDEX_BYTES / 1e6:.1f} MB.")
+    if librechat.has_ratings_index():
+        print("// There is such an index already.")
+    else:
+        print(RATINGS_INDEX)
+    return 0
+
+
+def forget_label(settings: Settings, label: str, value: str) -> int:
+    """Forgets a label value in the state file. Raises StateError, sqlite3.Error.
+
+    The daemon must not run: it has the file to itself.
+    """
+    if not Path(settings.state_path).is_file():
+        raise StateError(f"STATE_PATH {settings.state_path} is not there; name the exporter's own")
+    state = State(settings.state_path)
+    if not state.on_disk:
+        raise StateError(f"STATE_PATH {settings.state_path} cannot be written")
+    folds = folds_of(all_collectors(settings), settings)
+    with contextlib.closing(state):
+        if (label, value) not in state.labels():
+            known = sorted(one for name, one in state.labels() if name == label)
+            there = f"it has {', '.join(map(repr, known))}" if known else "there is no such label"
+            raise StateError(f"The label {label} has no value {value!r}: {there}")
+        forgotten = forgetting.forget_label(state, folds, label, value)
+    log.info("%d series of %s=%s are forgotten; another value can have the place", forgotten, label, value)
+    return 0

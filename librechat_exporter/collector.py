@@ -1,0 +1,122 @@
+"""A collector: what it is given, and what it gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from librechat_exporter.ledger import Ledger
+from librechat_exporter.ledger.fold import Counting
+from librechat_exporter.ledger.totals import Totals
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.metrics.guard import LabelGuard
+from librechat_exporter.metrics.metric import Family, LabelValues, Metric
+from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.refreshed import Refreshed
+from librechat_exporter.settings import Settings
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One scrape. now is the server's clock; started and deadline are of time.monotonic()."""
+
+    librechat: LibreChat
+    ledger: Ledger
+    settings: Settings
+    guard: LabelGuard
+    now: datetime
+    started: float
+    deadline: float
+
+    def refresh(self, *sources: str) -> None:
+        """Counts what is new in these sources of the ledger.
+
+        Raises HistoryPendingError, TimeoutError, PyMongoError.
+        """
+        for source in sources:
+            self.ledger.refresh(source, self.now, self.started, self.deadline)
+
+    @property
+    def totals(self) -> Totals:
+        return self.ledger.totals
+
+    def samples(self) -> Samples:
+        return Samples(self.guard)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one collector did in one scrape. error is None if it succeeded."""
+
+    families: Sequence[Family]
+    seconds: float
+    error: BaseException | None = None
+
+
+class Collector(ABC):
+    """A collector serves families of metrics. It raises what goes wrong: the scrape isolates, logs and reports it.
+
+    metrics: all that it may yield. countings: what it counts in the ledger. sources: those of the ledger that it reads.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    countings: tuple[Counting[Any], ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def is_used(self, settings: Settings) -> bool:
+        """Whether it has anything to measure with these settings, apart from the toggles."""
+        return True
+
+    @abstractmethod
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        """Families of the enabled metrics. Those of others may be yielded too and are dropped."""
+
+    def data_age(self) -> float | None:
+        """Seconds since its data was read, for a collector that does not read on every scrape."""
+        return None
+
+
+class CountingCollector(Collector):
+    """Shows the totals of what it counts in one source of the ledger."""
+
+    def __init__(self, name: str, counting: Counting[Any]) -> None:
+        self.name = name
+        self.metrics = counting.metrics
+        self.countings = (counting,)
+        self.sources = (counting.source,)
+
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        scrape.refresh(*self.sources)
+        for metric in self.countings[0].metrics:
+            if scrape.totals.is_folded(metric):
+                yield scrape.totals.family(metric)
+
+
+# Values by metric and labels. A metric that is not in it, as of a collection that is not there, is not served.
+Values = Mapping[Metric, Mapping[LabelValues, float]]
+
+
+class RefreshedCollector(Collector):
+    """Shows what `read` finds in the database, in the background at most every STATE_REFRESH seconds.
+
+    Equal series, as of labels that the guard makes one, add up.
+    """
+
+    def __init__(self, name: str, metrics: tuple[Metric, ...], read: Callable[[LibreChat], Values]) -> None:
+        self.name = name
+        self.metrics = metrics
+        self._read = read
+        self._values: Refreshed[Values] = Refreshed(name, at_once=0.0)
+
+    def data_age(self) -> float | None:
+        return self._values.age
+
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        found = self._values.get(lambda: self._read(scrape.librechat), scrape.deadline, scrape.settings.state_refresh)
+        samples = scrape.samples()
+        for metric, values in found.items():
+            for labels, value in values.items():
+                samples.add(metric, value, *labels)
+            yield samples.family(metric)

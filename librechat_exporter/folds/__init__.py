@@ -1,0 +1,1 @@
+"""Folds, one a collection: the groups of documents that collectors count."""

@@ -1,0 +1,1 @@
+"""The port: what it withstands, whom it lets in, what it answers."""

@@ -1,0 +1,109 @@
+"""Totals: all that collectors read of what the ledger has counted."""
+
+import threading
+from collections.abc import Collection
+from datetime import datetime
+
+from librechat_exporter.ledger.last_seen import LastSeen
+from librechat_exporter.ledger.source import Source
+from librechat_exporter.ledger.windowed import Windows
+from librechat_exporter.metrics.metric import SUM, Family, LabelValues, Metric
+
+
+class Totals:
+    """Safe for use from several threads. What these tell is shown only after Ledger.save()."""
+
+    def __init__(
+        self, sources: Collection[Source], lock: threading.RLock, windows: Windows, last_seen: LastSeen
+    ) -> None:
+        """lock: the ledger's, with which the others are changed."""
+        self._sources = {source.fold.name: source for source in sources}
+        self._lock = lock
+        self._last_seen = last_seen
+        self.windows = windows
+        self.user_key = last_seen.user_key
+
+    def is_folded(self, *metrics: Metric) -> bool:
+        """All history of these is counted: until then they are not shown."""
+        with self._lock:
+            return all(self._source_of(metric).is_folded(metric.name) for metric in metrics)
+
+    def values(self, metric: Metric) -> dict[LabelValues, float]:
+        """The metric's totals by label values; a metric without labels is 0 when nothing was counted."""
+        with self._lock:
+            values = dict(self._source_of(metric).values(metric))
+        if metric.parts != 1:
+            is_histogram = metric.type == "histogram"
+            for labels, total in values.items():
+                if not is_histogram or labels[-1] == SUM:
+                    values[labels] = total / metric.parts
+        if not metric.labels and metric.type != "histogram":
+            values.setdefault((), 0)
+        return values
+
+    def family(self, metric: Metric) -> Family:
+        """The same object until the metric's totals change."""
+        with self._lock:
+            source = self._source_of(metric)
+            family = source.family(metric)
+            if family is None:
+                family = metric.family(self.values(metric))
+                source.keep_family(metric, family)
+            return family
+
+    def in_windows(self, metric: Metric, now: datetime) -> dict[LabelValues, float]:
+        """The totals of a metric whose last label is the window, for each window that ends now; none of 0 but for a
+        metric without other labels."""
+        beginnings = {window: self.windows.beginning(window, now) for window in self.windows.names}
+        with self._lock:
+            found = self._source_of(metric).hours.since(metric.name, beginnings)
+        if metric.parts != 1:
+            found = {labels: amount / metric.parts for labels, amount in found.items()}
+        if len(metric.labels) == 1:
+            found = {(window,): 0.0 for window in beginnings} | found
+        return found
+
+    def recent(self, name: str, now: datetime) -> tuple[dict[Metric, dict[LabelValues, float]], tuple[int, int, int]]:
+        """Of the source's documents of the last five minutes: the sums, and how many users, conversations, and users of
+        tools there are."""
+        recent = self._sources[name].recent
+        with self._lock:
+            recent.advance(now)
+            return recent.values(), recent.distinct()
+
+    def _source_of(self, metric: Metric) -> Source:
+        for source in self._sources.values():
+            if metric.name in source.totals:
+                return source
+        raise KeyError(metric.name)
+
+    def count_seen(self, kind: str, since: datetime) -> int:
+        """Distinct users of this kind seen since then."""
+        with self._lock:
+            return self._last_seen.count(kind, since)
+
+    def seen(self, kind: str) -> dict[str, float]:
+        """When each user was last seen with this kind, as a Unix time. The same object until that changes."""
+        with self._lock:
+            return self._last_seen.of_kind(kind)
+
+    def has_seen_all(self, *kinds: str) -> bool:
+        """All history of these is folded."""
+        with self._lock:
+            sources = self._sources.values()
+            return all(source.is_folded(kind) for kind in kinds for source in sources if kind in source.counted)
+
+    def progress(self) -> dict[str, float]:
+        """The share of history that is folded, by collection; that of a metric that has come later, too."""
+        with self._lock:
+            return {name: source.progress() for name, source in self._sources.items()}
+
+    def pending(self) -> dict[str, float]:
+        """The same for sources of which nothing can be shown yet."""
+        with self._lock:
+            sources = self._sources.items()
+            return {name: source.progress() for name, source in sources if source.is_pending() or not source.is_read}
+
+    def unreadable(self) -> dict[LabelValues, float]:
+        """Documents that could not be read, by source, since the start."""
+        return {(name,): float(source.unreadable) for name, source in self._sources.items()}

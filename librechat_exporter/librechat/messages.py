@@ -1,0 +1,251 @@
+"""Messages: those that share a kind are read together, or each by itself; answers are joined with their questions."""
+
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from bson import Decimal128
+
+from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.expressions import Document, when
+from librechat_exporter.librechat.fields import (
+    CONVERSATION,
+    CREATED,
+    FAILED,
+    IS_UNSETTLED,
+    IS_USERS,
+    LINK,
+    MESSAGE_ID_FIELD,
+    MODEL,
+    RATING,
+    RATINGS,
+    REASON,
+    REASONS,
+    TAG,
+    TOKENS,
+    TOOLS,
+    UNFINISHED,
+    UNKNOWN,
+    USER,
+)
+from librechat_exporter.librechat.models import Model, model_of
+from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
+
+_LOOK_UP_AT_ONCE = 500
+
+# What links an answer to its question: the user's id and the question's messageId.
+Link = tuple[str | None, str]
+
+
+class Question(NamedTuple):
+    """A question's tokens, and its createdAt as in Messages."""
+
+    tokens: float
+    created: float
+
+
+NO_QUESTION = Question(0, 0)
+Questions = Mapping[Link, Question]
+
+_KIND: Document = {
+    "users": IS_USERS,
+    "failed": FAILED,
+    "model": MODEL,
+    "unfinished": UNFINISHED,
+    "reason": when(FAILED, REASON, None),
+}
+_EACH: Document = {"user": USER, "link": LINK, "tokens": TOKENS}
+# A message by itself, of bounded size: for Message.
+MESSAGE_ROW: Document = (
+    _KIND | _EACH | {"created": CREATED, "tools": TOOLS, "conversation": CONVERSATION, "unsettled": IS_UNSETTLED}
+)
+
+
+class ToolCall(NamedTuple):
+    """A tool's name, whether the call failed, and the endpoint of its message; "unknown" stands for no name."""
+
+    name: str
+    failed: bool
+    endpoint: str
+
+
+class MessageKind(NamedTuple):
+    """Messages that are counted together share these.
+
+    unfinished: stopped by the user, or broken off. reason: why one failed, in LibreChat's word; None if it did not, or
+    said nothing that is one of REASONS.
+    """
+
+    by_user: bool
+    failed: bool
+    model: Model
+    unfinished: bool
+    reason: str | None
+
+    @classmethod
+    def of(cls, row: Document) -> "MessageKind":
+        reason = row.get("reason")
+        return cls(
+            row["users"],
+            row["failed"],
+            model_of(row["model"]),
+            row["unfinished"],
+            REASONS[reason] if reason is not None and reason >= 0 else None,
+        )
+
+
+class Messages:
+    """Messages of a kind. Its lists have an entry for each.
+
+    links: a user's message by its own id, an answer by its parent's; None where that is no id.
+    tokens: whole; 0 where tokenCount cannot be used; skipped counts those of these where there was something.
+    created: createdAt as a Unix time; 0 if it is no date that can be meant, or was not asked for; negative if it is
+    more than a day before the time of the `_id`, as of an imported chat.
+    tool_calls: of each message, if tools were asked for.
+    rating, tag: of each of them, None where there is none, if ratings were asked for.
+    """
+
+    def __init__(self, row: Document, latest: float = float("inf")) -> None:
+        """latest: the Unix time after which nothing can have been created."""
+        self.kind = MessageKind.of(row["_id"])
+        self.users = _users(row["user"])
+        self.links = _links(self.users, row["link"])
+        self.tokens, self.skipped = _tokens(row["tokens"])
+        self.created = _created(row.get("created", [0] * len(self.users)), latest)
+        self.tool_calls = [() if tools is None else _tool_calls(tools) for tools in row.get("tools", ())]
+        rated = row["_id"].get("rated") or {}
+        self.rating: str | None = rated.get("rating")
+        self.tag: str | None = (rated.get("tag") or "")[:MAX_LABEL_LENGTH] or None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def asked(self, questions: Questions) -> list[Question]:
+        """The question of each of these answers; NO_QUESTION where it is not among these questions."""
+        return [questions.get(link, NO_QUESTION) if link is not None else NO_QUESTION for link in self.links]
+
+
+class Message(Messages):
+    """One message.
+
+    unsettled: more is to come, as the answer is being written. conversation: a hash of its id.
+    """
+
+    def __init__(self, row: Document, latest: float) -> None:
+        """row: what MESSAGE_ROW gives."""
+        self.kind = MessageKind.of(row)
+        self.user = sys.intern(str(row["user"])) if row["user"] else None  # thousands are held
+        self.users = [self.user]
+        self.link = (self.user, row["link"]) if row["link"] else None
+        self.links = [self.link]
+        self.tokens, self.skipped = [_whole(row["tokens"])], int(_is_skipped(row["tokens"]))
+        self.moment = row["created"] / 1000 if row["created"] <= latest * 1000 else 0
+        self.created = [self.moment]
+        self.tool_calls = [_tool_calls(row["tools"]) if row["tools"] is not None else ()]
+        self.conversation = hash(row["conversation"]) if row["conversation"] else None
+        self.unsettled: bool = row["unsettled"]
+
+
+def _users(users: list[Any]) -> list[str | None]:
+    """LibreChat writes a string in messages, an ObjectId in other collections."""
+    if set(map(type, users)) == {str} and "" not in users:
+        return users
+    return [str(user) if user else None for user in users]
+
+
+def _links(users: list[str | None], links: list[str | None]) -> list[Link | None]:
+    if all(links):
+        return list(zip(users, links, strict=True))  # type: ignore[arg-type]
+    return [(user, link) if link else None for user, link in zip(users, links, strict=True)]
+
+
+def _tokens(tokens: list[Any]) -> tuple[list[float], int]:
+    """The usable numbers, and how many there are of what is none."""
+    if set(map(type, tokens)) == {int} and min(tokens) >= 0:
+        return tokens, 0
+    return [_whole(one) for one in tokens], sum(map(_is_skipped, tokens))
+
+
+def _is_skipped(tokens: Any) -> bool:
+    """TOKENS stands for something that is no number of tokens."""
+    return tokens is not None and (isinstance(tokens, Decimal128) or tokens < 0)
+
+
+def _whole(tokens: Any) -> int:
+    """Of what TOKENS gives; 0 for what is no number of tokens."""
+    return 0 if tokens is None or _is_skipped(tokens) else int(tokens + 0.5)
+
+
+def _created(milliseconds: list[float], latest: float) -> list[float]:
+    created = [one / 1000 for one in milliseconds]
+    return created if max(created) <= latest else [one if one <= latest else 0 for one in created]
+
+
+def _tool_calls(tools: Document) -> tuple[ToolCall, ...]:
+    """Of what TOOLS gives. Of those beyond MOST_CALLS, the number alone is known."""
+    endpoint = (tools["endpoint"] or UNKNOWN)[:MAX_LABEL_LENGTH]
+    calls = tuple(
+        ToolCall((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"], endpoint) for call in tools["calls"]
+    )
+    beyond: int = tools["count"] - len(calls)
+    return calls + (ToolCall(UNKNOWN, False, endpoint),) * beyond
+
+
+def read_messages(
+    librechat: LibreChat,
+    match: Document,
+    *,
+    tools: bool = False,
+    created: bool = False,
+    ratings: bool = False,
+    latest: float = float("inf"),
+) -> list[Messages]:
+    """The matching messages, by what they share.
+
+    tools, created: with these. ratings: set apart by rating and tag. latest: of Messages.
+    """
+    shared, each = dict(_KIND), dict(_EACH)
+    if created:
+        each["created"] = CREATED
+    if tools:
+        each["tools"] = TOOLS
+    if ratings:
+        shared["rated"] = when({"$in": [RATING, list(RATINGS)]}, {"rating": RATING, "tag": TAG}, None)
+    group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
+    return [Messages(row, latest) for row in librechat.aggregate("messages", match, {"$group": group})]
+
+
+def read_users(librechat: LibreChat, match: Document) -> set[str]:
+    """Ids of the users who wrote the matching messages."""
+    rows = librechat.aggregate("messages", match, {"$group": {"_id": USER}})
+    return {str(row["_id"]) for row in rows if row["_id"]}
+
+
+def read_questions(librechat: LibreChat, messages: Collection[Messages]) -> dict[Link, Question]:
+    """The questions of all answers among these: nearly all stand among the same messages, the rest is looked up."""
+    questions = questions_among(messages)
+    answers = (group for group in messages if not group.kind.by_user)
+    return look_up(librechat, {link for group in answers for link in group.links if link is not None}, questions)
+
+
+def look_up(librechat: LibreChat, wanted: set[Link], known: Mapping[Link, Question]) -> dict[Link, Question]:
+    """Those of the wanted questions that are known, or can be found by their messageId."""
+    missing = wanted - known.keys()
+    ids = sorted({message_id for _, message_id in missing})
+    found = {link: known[link] for link in wanted - missing}
+    for start in range(0, len(ids), _LOOK_UP_AT_ONCE):
+        match = {MESSAGE_ID_FIELD: {"$in": ids[start : start + _LOOK_UP_AT_ONCE]}}
+        read = questions_among(read_messages(librechat, match, created=True))
+        found |= {link: question for link, question in read.items() if link in missing}
+    return found
+
+
+def questions_among(messages: Iterable[Messages]) -> dict[Link, Question]:
+    """Users' messages by their links; of several with one link, that with the most tokens stays."""
+    questions: dict[Link, Question] = {}
+    for group in messages:
+        if group.kind.by_user:
+            for link, tokens, created in zip(group.links, group.tokens, group.created, strict=True):
+                if link is not None and tokens >= questions.get(link, NO_QUESTION).tokens:
+                    questions[link] = Question(tokens, created)
+    return questions

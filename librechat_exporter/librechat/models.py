@@ -1,0 +1,47 @@
+"""Models and agents: an agent's messages name the agent, whose document names the model."""
+
+from collections.abc import Iterable
+
+from librechat_exporter.librechat.database import LibreChat, allowed
+from librechat_exporter.librechat.expressions import Document
+from librechat_exporter.librechat.fields import AGENT, AGENT_ID_FIELD, UNKNOWN
+from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
+
+# A model's name, an agent's id in a tuple, or None.
+Model = str | tuple[str] | None
+_LOOK_UP_AT_ONCE = 500
+
+
+def model_of(value: str | list[str] | None) -> Model:
+    """What the server made of MODEL, cut to what a label may hold."""
+    if isinstance(value, list):
+        return (value[0],) if value[0] is not None else None  # an id that is absurdly long
+    return value[:MAX_LABEL_LENGTH] if value is not None else None
+
+
+def read_agents(librechat: LibreChat, models: Iterable[Model]) -> dict[str, tuple[str, str]]:
+    """The model and the name that the document of each agent among these has now, by the agent's id."""
+    wanted = sorted({model[0] for model in models if isinstance(model, tuple)})
+    found = dict.fromkeys(wanted, (UNKNOWN, UNKNOWN))
+    for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
+        match = {AGENT_ID_FIELD: {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}
+        for row in _read(librechat, match):
+            if isinstance(row.get(AGENT_ID_FIELD), str):
+                model, name = ((row[field] or UNKNOWN)[:MAX_LABEL_LENGTH] for field in ("model", "name"))
+                found[row[AGENT_ID_FIELD]] = model, name
+    return found
+
+
+def _read(librechat: LibreChat, match: Document) -> list[Document]:
+    """Agents that may not be read are unknown: their messages are counted all the same."""
+    rows = allowed(lambda: librechat.aggregate("agents", match, {"$project": AGENT}))
+    return [] if rows is None else rows
+
+
+def read_labels(librechat: LibreChat, models: Iterable[Model]) -> dict[Model, tuple[str, str | None]]:
+    """The label `model` of each, which of an agent is the model that its document names now, and an agent's name."""
+    distinct = set(models)
+    labels: dict[Model, tuple[str, str | None]] = {
+        model: (model or UNKNOWN, None) for model in distinct if not isinstance(model, tuple)
+    }
+    return labels | {(agent,): told for agent, told in read_agents(librechat, distinct).items()}

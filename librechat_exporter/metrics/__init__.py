@@ -1,0 +1,1 @@
+"""Metrics: their definition, the guard that bounds their labels, and their samples."""

@@ -1,0 +1,97 @@
+"""What the exporter tells of itself."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+from prometheus_client.metrics_core import Metric as PrometheusMetric
+
+from librechat_exporter import __version__
+from librechat_exporter.collector import Outcome
+from librechat_exporter.ledger import Ledger
+from librechat_exporter.metrics.guard import LabelGuard
+from librechat_exporter.metrics.metric import LabelValues, Metric
+
+_gauge = partial(Metric, type="gauge", kind="self")
+_counter = partial(Metric, type="counter", kind="self")
+
+_UP = _gauge(name="librechat_up", help="Whether LibreChat's MongoDB answered")
+_BUILD_INFO = _gauge(name="librechat_exporter_build_info", help="The exporter's version", labels=("version", "python"))
+_SUCCESS = _gauge(
+    name="librechat_exporter_collector_success",
+    help="Whether the collector measured in this scrape",
+    labels=("collector",),
+)
+_DURATION = _gauge(
+    name="librechat_exporter_collector_duration_seconds",
+    help="How long the collector took",
+    labels=("collector",),
+)
+_FAILURES = _counter(
+    name="librechat_exporter_collector_errors_total",
+    help="Scrapes in which the collector failed",
+    labels=("collector", "reason"),
+)
+_PROGRESS = _gauge(
+    name="librechat_exporter_history_progress_ratio",
+    help="How much of the time before the exporter's start is folded; the source's counters are absent until it is all",
+    labels=("source",),
+)
+_PERSISTENT = _gauge(
+    name="librechat_exporter_state_persistent", help="Whether the counters are on disk and survive a restart"
+)
+_DATA_AGE = _gauge(
+    name="librechat_exporter_data_age_seconds",
+    help="Age of what the collector serves, for one that is not read on every scrape",
+    labels=("collector",),
+)
+_DROPPED = _counter(
+    name="librechat_exporter_label_values_dropped_total",
+    help="Distinct label values since the start that are counted under `other`, as the label has MAX_LABEL_VALUES "
+    "already",
+    labels=("label",),
+)
+_DROPPED_SERIES = _counter(
+    name="librechat_exporter_series_dropped_total",
+    help="Distinct label combinations since the start that are counted under `other`, as the metric has MAX_SERIES "
+    "already",
+    labels=("metric",),
+)
+_UNREADABLE = _counter(
+    name="librechat_exporter_unreadable_documents_total",
+    help="Documents since the start that MongoDB could not read even alone, and that are not counted",
+    labels=("source",),
+)
+SELF_METRICS = (
+    *(_UP, _BUILD_INFO, _SUCCESS, _DURATION, _FAILURES, _PROGRESS, _PERSISTENT, _DATA_AGE),
+    *(_DROPPED, _DROPPED_SERIES, _UNREADABLE),
+)
+
+
+def about_itself(
+    ledger: Ledger,
+    guard: LabelGuard,
+    outcomes: Mapping[str, Outcome],
+    *,
+    up: bool,
+    ages: Mapping[LabelValues, float],
+    failures: Mapping[LabelValues, float],
+) -> Iterator[PrometheusMetric]:
+    """Families of SELF_METRICS, of the process and of Python.
+
+    up: MongoDB answered. ages: seconds, by collector. failures: since the start, by collector and reason.
+    """
+    yield _UP.family({(): up})
+    yield _BUILD_INFO.family({(__version__, platform.python_version()): 1})
+    yield _SUCCESS.family({(name,): outcome.error is None for name, outcome in outcomes.items()})
+    yield _DURATION.family({(name,): outcome.seconds for name, outcome in outcomes.items()})
+    yield _FAILURES.family(failures)
+    yield _PROGRESS.family({(source,): ratio for source, ratio in ledger.totals.progress().items()})
+    yield _PERSISTENT.family({(): ledger.persistent})
+    yield _DATA_AGE.family(ages)
+    yield _DROPPED.family(guard.dropped())
+    yield _DROPPED_SERIES.family(guard.dropped_series())
+    yield _UNREADABLE.family(ledger.totals.unreadable())
+    for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        yield from collector.collect()

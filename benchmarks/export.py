@@ -1,4 +1,4 @@
-"""How long the historic export takes, beside one plain read of the same documents in the same run: `make bench`."""
+"""The duration of the historic export, beside one plain read of the same documents in the same run: `make bench`."""
 
 import argparse
 import statistics

@@ -1,4 +1,4 @@
-"""How much a scrape, a restart and the history cost, at several sizes of history, in one run: `make bench`."""
+"""The cost of a scrape, a restart and the history, at several sizes of history, in one run: `make bench`."""
 
 import argparse
 import os
@@ -43,7 +43,7 @@ def send_steadily(simulator: Simulator, stop: threading.Event) -> None:
 
 
 def open_minutes(simulator: Simulator) -> None:
-    """What a message a second has left in the ten minutes before now."""
+    """Inserts one message a second of the ten minutes before now."""
     now = datetime.now(UTC)
     for seconds in range(600, 0, -2):
         moment = now - timedelta(seconds=seconds)

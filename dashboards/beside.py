@@ -1,4 +1,4 @@
-"""What runs beside LibreChat: servers of models with their GPUs, and coding agents."""
+"""The dashboard of servers of models with their GPUs, and of coding agents."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 

@@ -47,7 +47,7 @@ class Scrape:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one collector did in one scrape. error is None if it succeeded."""
+    """The outcome of one collector in one scrape. error is None if it succeeded."""
 
     families: Sequence[Family]
     seconds: float
@@ -66,7 +66,7 @@ class Collector(ABC):
     sources: tuple[str, ...] = ()
 
     def is_used(self, settings: Settings) -> bool:
-        """Whether it has anything to measure with these settings, apart from the toggles."""
+        """True if it has anything to measure with these settings, apart from the toggles."""
         return True
 
     @abstractmethod

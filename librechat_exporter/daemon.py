@@ -126,7 +126,7 @@ class Daemon:
 
 
 def examine(librechat: LibreChat) -> list[str]:
-    """What an operator should know of this database. Raises PyMongoError if it does not answer."""
+    """Warnings about this database, for its operator. Raises PyMongoError if it does not answer."""
     nothing = librechat.without_messages()
     if nothing is not None:
         return [nothing]

@@ -1,4 +1,4 @@
-"""How the daemon is told to end: by SIGTERM or SIGINT, of which none gets lost."""
+"""The daemon's end, which SIGTERM or SIGINT tells: neither gets lost."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""What can go wrong while measuring: a fixed set of reasons, and a log that tells each fault once, when it changes."""
+"""Faults of measuring: a fixed set of reasons, and a log that tells each fault once, when it changes."""
 
 import logging
 import sqlite3

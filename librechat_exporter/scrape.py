@@ -48,7 +48,7 @@ LAST_SCRAPE_SECONDS = 0.5
 
 
 class Scraped(PrometheusCollector):
-    """What a scrape found, for an encoder. Scrapes that share a run share it."""
+    """The families that a scrape found, for an encoder. Scrapes that share a run share it."""
 
     def __init__(self, families: Iterable[PrometheusMetric]) -> None:
         self.families = tuple(families)
@@ -59,7 +59,7 @@ class Scraped(PrometheusCollector):
         return self.families
 
     def text(self, form: Hashable, encode: Callable[["Scraped"], bytes]) -> bytes:
-        """What `encode` makes of it in this form: made once, as nothing else in answering takes as long."""
+        """The text that `encode` makes in this form: made once, as nothing else in answering takes as long."""
         with self._lock:
             if form not in self._texts:
                 self._texts[form] = encode(self)
@@ -144,13 +144,13 @@ class Runner:
             return run, True
 
     def _wait(self, run: _Run, deadline: float) -> dict[str, Outcome]:
-        """What the run has found at the deadline, or at its own."""
+        """The outcomes that the run has at the deadline, or at its own."""
         run.done.wait(max(0.0, min(deadline, run.deadline + GRACE_SECONDS) - time.monotonic()))
         with self._lock:
             return dict(run.outcomes)
 
     def _wants_another(self, run: _Run, outcomes: Mapping[str, Outcome], deadline: float) -> bool:
-        """Whether the run of another scrape failed for want of time, of which this one has enough left."""
+        """True if the run of another scrape failed for want of time, of which this one has enough left."""
         errors = [outcome.error for outcome in outcomes.values() if outcome.error is not None]
         was_late = not run.done.is_set() or any(reason(error) in ("timeout", "history") for error in errors)
         has_time = deadline - time.monotonic() > (run.deadline - run.started) / 2
@@ -241,5 +241,5 @@ class Runner:
         return about_itself(self._ledger, self._guard, outcomes, up=up, ages=ages, failures=failures)
 
     def problems(self) -> dict[str, str]:
-        """What went wrong in the last scrape, by collector."""
+        """The failures of the last scrape, by collector."""
         return {name: describe(outcome.error) for name, outcome in self.last.items() if outcome.error is not None}

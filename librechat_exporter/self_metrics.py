@@ -1,4 +1,4 @@
-"""What the exporter tells of itself."""
+"""The exporter's metrics about itself."""
 
 import platform
 from collections.abc import Iterator, Mapping

@@ -37,7 +37,7 @@ def _toggle(text: str) -> Any:
 
 
 class LibreChatSettings(BaseSettings):
-    """What the daemon and the historic export share; immutable."""
+    """Settings that the daemon and the historic export share; immutable."""
 
     model_config = SettingsConfigDict(
         env_file=".env",

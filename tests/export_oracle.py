@@ -34,10 +34,12 @@ class ExportOracle:
         for number in range((last - first).days + 1):
             self._add("daily_users", (first + number * DAY,), 0)
             self._add("daily_messages", (first + number * DAY,), 0, 0)
-        for message in self.collections.get("messages", ()):
+        self.messages = [one for one in self.collections.get("messages", ()) if one.get("subagentTask") is None]
+        for message in self.messages:
             self._message(message)
         for conversation in self.collections.get("conversations", ()):
-            self._on_day(conversation, "daily_messages", (), 0, 1)
+            if conversation.get("subagentThread") is None:
+                self._on_day(conversation, "daily_messages", (), 0, 1)
         for user in self.collections.get("users", ()):
             self._on_day(user, "daily_new_users", (label(user.get("provider")),), 1)
         for transaction in self.collections.get("transactions", ()):
@@ -65,14 +67,13 @@ class ExportOracle:
             self._add(table, (day, *key), *values)
 
     def _message(self, message: Document) -> None:
-        messages = self.collections["messages"]
         day = self._day(message)
         user = oracle.user(message)
         if day is not None and user is not None:
             self.users[day].add(user)
         model = oracle.model(message, self.collections.get("agents", ())).rstrip(" ")
         self._on_day(message, "daily_messages", (), 1, 0)
-        prompt = 0.0 if oracle.is_users(message) else oracle.prompt(message, messages)
+        prompt = 0.0 if oracle.is_users(message) else oracle.prompt(message, self.messages)
         output = 0.0 if oracle.is_users(message) else oracle.tokens(message)
         self._on_day(message, "daily_tokens_by_user", ((user or "unknown").rstrip(" "),), prompt, output)
         if not oracle.is_users(message):

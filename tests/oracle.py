@@ -1,6 +1,7 @@
 """What every metric should be, worked out in plain Python, one document after the other. No pipelines, no shortcuts."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ Values = dict[tuple[str, Labels], float]
 
 FIVE_MINUTES = timedelta(minutes=5)
 WINDOWS = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
-CHAT = ("message", "incomplete", "abort", "subagent")
+CHAT = ("message", "incomplete", "abort", "subagent", "sequential")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_users(message: Document) -> bool:
@@ -102,18 +104,34 @@ def tool_calls(message: Document) -> Iterable[tuple[str, bool]]:
             call = call if isinstance(call, dict) else {}
             function = call.get("function")
             function = function if isinstance(function, dict) else {}
+            if call.get("name") == "check_background_task":
+                continue
             names = (call.get("name"), function.get("name"), call.get("type"))
+            name = text(next((name for name in names if isinstance(name, str) and name), None)) or "unknown"
             output = call.get("output") if isinstance(call.get("output"), str) else function.get("output")
+            background = call.get("backgroundTask")
+            status = background.get("status") if isinstance(background, dict) else None
             yield (
-                text(next((name for name in names if isinstance(name, str) and name), None)) or "unknown",
-                tool_failed(output),
+                "lc_transfer_to" if name.startswith("lc_transfer_to_") else name,
+                tool_failed(output) or (isinstance(status, str) and status in ("error", "failed", "timeout")),
             )
+
+
+def server_of(tool: str, known: Iterable[str]) -> str:
+    """The MCP server of a tool, or nothing."""
+    if "_mcp_" not in tool or "_action_" in tool:
+        return ""
+    fitting = [server for server in known if tool.endswith(f"_mcp_{server}")]
+    return max(fitting, key=len) if fitting else tool.split("_mcp_")[-1]
 
 
 def tool_failed(output: Any) -> bool:
     if not isinstance(output, str):
         return False
-    output = output.strip(" \t\r\n\v\f").lower()
+    output = output.strip(" \t\r\n\v\f")
+    if output.startswith("Blocked:"):
+        return True
+    output = output.lower()
     if output.startswith(("error processing tool", "error calling tool")):
         return True
     return output.startswith("error:") and (
@@ -137,14 +155,16 @@ def domain_of(document: Document) -> str:
 
 def reason(message: Document) -> str:
     """Why LibreChat rejected a request, in its own words."""
-    known = ("token_balance", "illegal_model_request", "refusal")
+    known = ("token_balance", "illegal_model_request", "refusal", "missing_model", "INPUT_LENGTH")
     content = message.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     errors = [part.get("error") for part in parts if part.get("type") == "error"]
     for said in (message.get("text"), *errors[:1]):
-        if isinstance(said, str) and '"type":"' in said and len(said.encode()) <= 65_536:
-            found = said.split('"type":"')[1].split('"')[0]
-            return found if found in known else "other"
+        if isinstance(said, str) and '"type"' in said and len(said.encode()) <= 65_536:
+            rest = said.partition('"type"')[2]
+            found = re.match(r'[ \t\n\r\v\f]*:[ \t\n\r\v\f]*"([^"]*)', rest)
+            if found:
+                return found[1] if found[1] in known else "other"
     return "other"
 
 
@@ -161,13 +181,16 @@ class Oracle:
     ) -> None:
         self.values: Values = defaultdict(float)
         self.now = now
-        self.messages = list(collections.get("messages", ()))
+        stored = list(collections.get("messages", ()))
+        self.messages = [message for message in stored if message.get("subagentTask") is None]
+        self.subagents = [message for message in stored if message.get("subagentTask") is not None]
+        self.conversations = list(collections.get("conversations", ()))
+        self.servers = [name for one in collections.get("mcpservers", ()) if (name := text(one.get("serverName")))]
         self.agents = list(collections.get("agents", ()))
         local = now.astimezone(ZoneInfo(timezone))
         day = datetime(local.year, local.month, local.day, tzinfo=ZoneInfo(timezone))
         self.starts = {"daily": day, "weekly": day - timedelta(days=day.weekday()), "monthly": day.replace(day=1)}
         for name, collection in (
-            ("librechat_conversations_total", "conversations"),
             ("librechat_uploaded_files_total", "files"),
             ("librechat_registered_users_total", "users"),
         ):
@@ -175,7 +198,10 @@ class Oracle:
         for event in self._counted(collections.get("auditlogs", ())):
             labels = {label: text(event.get(label)) or "unknown" for label in ("category", "outcome")}
             self._add("librechat_audit_events_total", 1, **labels)
+        people = [one for one in self._counted(self.conversations) if one.get("subagentThread") is None]
+        self.values["librechat_conversations_total", ()] = len(people)
         self._happened()
+        self._of_subagents()
         self._tool_rates()
         self._recent()
         self._unique_users()
@@ -190,17 +216,52 @@ class Oracle:
     def _counted(documents: Iterable[Document]) -> list[Document]:
         return [document for document in documents if isinstance(document["_id"], ObjectId)]
 
-    def _add(self, name: str, amount: float, **labels: str) -> None:
-        self.values[name, tuple(sorted(labels.items()))] += amount
+    def _add(self, name: str, amount: float, **labels: str | None) -> None:
+        """Nothing counts where a label is not known yet."""
+        known = {label: value for label, value in labels.items() if value is not None}
+        if known == labels:
+            self.values[name, tuple(sorted(known.items()))] += amount
+
+    def _named(self, message: Document) -> str | None:
+        """The model; None as long as an answer that is being written has none."""
+        is_written = message.get("unfinished") is True and not is_users(message)
+        is_new = message["_id"].generation_time > self.now - timedelta(minutes=55)
+        is_open = any(one is message for one in self._open())
+        may_come = is_written and is_new and is_open and text(message.get("model")) is None
+        return None if may_come else model(message, self.agents)
+
+    def _of_subagents(self) -> None:
+        for message in self._counted(self.subagents):
+            if not is_users(message):
+                thread = identifier(message.get("conversationId"))
+                agents = [
+                    text(one.get("agent_id"))
+                    for one in self.conversations
+                    if thread is not None and one.get("conversationId") == thread
+                ]
+                names = [text(one.get("name")) for one in self.agents if agents and one.get("id") == agents[-1]]
+                self._add("librechat_subagent_answers_total", 1, agent=(names or [None])[0] or "unknown")
+
+    def _usage(self, message: Document, model_name: str | None) -> None:
+        metadata = message.get("metadata")
+        told = metadata.get("usage") if isinstance(metadata, dict) else None
+        if isinstance(told, dict):
+            types = {"input": "input", "output": "output", "cacheRead": "cache_read", "cacheWrite": "cache_write"}
+            for field, token_type in types.items():
+                tokens = whole(amount(told.get(field)))
+                self._add("librechat_usage_tokens_total", tokens, model=model_name, token_type=token_type)
+            dollars = amount(told.get("cost")) or 0
+            cost = whole(dollars if abs(dollars) <= 1e8 else 0, 10**10) / 1e10
+            self._add("librechat_usage_cost_usd_total", cost, model=model_name)
 
     def _happened(self) -> None:
-        for name in ("messages", "error_messages", "input_tokens", "output_tokens"):
-            self._add(f"librechat_{name}_total", 0)
-        for name in ("messages_with_tools", "tool_calls", "tool_call_errors"):
-            self._add(f"librechat_{name}_total", 0)
+        for counter in ("messages", "error_messages", "input_tokens", "output_tokens"):
+            self._add(f"librechat_{counter}_total", 0)
+        for counter in ("messages_with_tools", "tool_calls", "tool_call_errors"):
+            self._add(f"librechat_{counter}_total", 0)
         self._add("librechat_exporter_skipped_token_counts_total", 0)
         for message in self._counted(self.messages):
-            name = model(message, self.agents)
+            name = self._named(message)
             self._add("librechat_messages_total", 1)
             if message.get("tokenCount") is not None and not usable_tokens(message):
                 self._add("librechat_exporter_skipped_token_counts_total", 1)
@@ -208,6 +269,7 @@ class Oracle:
             self._agent(message)
             if not is_users(message):
                 self._answer(message, name)
+                self._usage(message, name)
             if failed(message):
                 self._add("librechat_error_messages_total", 1)
                 self._add("librechat_errors_per_model_total", 1, model=name)
@@ -236,10 +298,10 @@ class Oracle:
         self._add("librechat_active_users", len(users))
         self._add("librechat_active_conversations", len(conversations))
         tool_users: set[str | None] = set()
-        for name in ("messages", "error_messages", "input_tokens", "output_tokens", "tool_calls", "tool_call_errors"):
-            self._add(f"librechat_{name}_5m", 0)
+        for sum_of in ("messages", "error_messages", "input_tokens", "output_tokens", "tool_calls", "tool_call_errors"):
+            self._add(f"librechat_{sum_of}_5m", 0)
         for message in recent:
-            name = model(message, self.agents)
+            name = self._named(message)
             self._add("librechat_messages_5m", 1)
             for tool, broken in tool_calls(message):
                 tool_users.add(user(message))
@@ -260,27 +322,36 @@ class Oracle:
 
         self._add("librechat_active_tool_users", len(tool_users - {None}))
 
-    def _answer(self, message: Document, model_name: str) -> None:
+    def _answer(self, message: Document, model_name: str | None) -> None:
         if tokens(message) > 0:
             lengths = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
             self._observe("librechat_answer_tokens", tokens(message), lengths, model_name)
-        epoch = datetime(1970, 1, 1, tzinfo=UTC)
         parent = identifier(message.get("parentMessageId"))
         ahead = self.now + timedelta(days=1)
-        if parent is None or not created_within(message, epoch, ahead):
+        if parent is None or not self._has_time(message):
             return
-        if message["_id"].generation_time - message["createdAt"] > timedelta(days=1):
-            return  # imported
+        for other in self._counted(self.messages):
+            is_sibling = other.get("parentMessageId") == parent and user(other) == user(message)
+            is_answer = is_sibling and not is_users(other) and self._has_time(other)
+            if is_answer and other["createdAt"] < message["createdAt"]:
+                return  # an answer that was made again
         for question in self.messages:
             if is_users(question) and question.get("messageId") == parent and user(question) == user(message):
-                if created_within(question, epoch, ahead):
+                if created_within(question, EPOCH, ahead):
                     waited = (message["createdAt"] - question["createdAt"]).total_seconds()
                     if 0 <= waited <= 3600:
                         waits = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
                         self._observe("librechat_answer_seconds", waited, waits, model_name)
                 return
 
-    def _observe(self, name: str, value: float, bounds: tuple[float, ...], model_name: str) -> None:
+    def _has_time(self, message: Document) -> bool:
+        """It is not imported either."""
+        if not created_within(message, EPOCH, self.now + timedelta(days=1)):
+            return False
+        since: timedelta = message["_id"].generation_time - message["createdAt"]
+        return since <= timedelta(days=1)
+
+    def _observe(self, name: str, value: float, bounds: tuple[float, ...], model_name: str | None) -> None:
         for bound in (*bounds, math.inf):
             le = "+Inf" if bound == math.inf else str(float(bound))
             self._add(f"{name}_bucket", value <= bound, model=model_name, le=le)
@@ -295,7 +366,7 @@ class Oracle:
             names = [text(agent.get("name")) for agent in self.agents if agent.get("id") == name]
             self._add("librechat_agent_answers_total", 1, agent=(names or [None])[0] or "unknown")
 
-    def _tools(self, message: Document, model_name: str) -> None:
+    def _tools(self, message: Document, model_name: str | None) -> None:
         calls = list(tool_calls(message))
         self._add("librechat_messages_with_tools_total", bool(calls))
         self._add("librechat_tool_calls_total", len(calls))
@@ -306,8 +377,8 @@ class Oracle:
             self._add("librechat_tool_calls_per_tool", 1, tool_name=tool)
             self._add("librechat_tool_calls_per_model", 1, model=model_name, tool_name=tool)
             self._add("librechat_tool_calls_per_endpoint", 1, api_endpoint=endpoint, tool_name=tool)
-            if "_mcp_" in tool and not tool.endswith("_mcp_"):
-                server = tool.split("_mcp_")[-1]
+            server = server_of(tool, self.servers)
+            if server:
                 self._add("librechat_mcp_tool_calls_per_server", 1, server=server)
                 self._add("librechat_mcp_tool_call_errors_per_server", broken, server=server)
 
@@ -348,7 +419,7 @@ class Oracle:
             tag = feedback.get("tag")
             if tag is not None and tag != "":
                 tag = text(tag) or "unknown"
-                self._add("librechat_rating_counts_per_tag", 1, tag=tag)
+                self._add("librechat_rating_counts_per_tag", 1, tag=tag, rating=rating)
                 self._add(f"librechat_model_tag_thumbs_{word}", 1, model=name, tag=tag)
         for name in {*ups, *downs}:
             self._add("librechat_rating_ratio_per_model", 100 * ups[name] / (ups[name] + downs[name]), model=name)
@@ -396,13 +467,20 @@ class Oracle:
             if collection in there:
                 self._add(f"librechat_{name}", len(there[collection]))
         if "conversations" in there:
-            temporary = [one for one in there["conversations"] if one.get("isTemporary") is True]
+            temporary = [
+                one
+                for one in there["conversations"]
+                if one.get("isTemporary") is True and one.get("subagentThread") is None
+            ]
             self._add("librechat_temporary_conversations", len(temporary))
         if "memoryentries" in there:
             users = {repr(one.get("userId")) for one in there["memoryentries"]}
             self._add("librechat_memory_users", len(users - {"None"}))
         for agent in there.get("agents", ()):
             self._add("librechat_agents_total", 1, category=text(agent.get("category")) or "unknown")
+        for job in ("scheduleruns", "agenttriggerdeliveries", "agentqueuedturns", "skillsyncstatuses", "files"):
+            for one in there.get(job, ()):
+                self._add("librechat_job_states", 1, job=job, state=text(one.get("status")) or "unknown")
         self._people_and_files(there)
         if "balances" in there:
             self._balances(there["balances"])
@@ -418,7 +496,7 @@ class Oracle:
             self._add("librechat_users_by_domain", 1, domain=domain_of(one))
         for file in there.get("files", ()):
             mime = (text(file.get("type")) or "unknown").split("/")[0] or "unknown"
-            labels = {"source": text(file.get("source")) or "unknown", "type": mime}
+            labels = {name: text(file.get(name)) or "unknown" for name in ("source", "context")} | {"type": mime}
             self._add("librechat_files", 1, **labels)
             self._add("librechat_files_bytes", abs(amount(file.get("bytes")) or 0), **labels)
 
@@ -456,21 +534,20 @@ class Oracle:
             ended = [one for one in in_force if isinstance(one.get("expiresAt"), datetime)]
             over = [one for one in ended if one["expiresAt"] <= self.now]
             self._add("librechat_bans", len(in_force) - len(over))
-        if "conversations" in there:
-            name = "librechat_conversation_messages"
-            for bound in (2, 4, 6, 10, 20, 50, 100, 200, math.inf):
-                self._add(f"{name}_bucket", 0, le="+Inf" if bound == math.inf else str(float(bound)))
-            self._add(f"{name}_count", 0)
-            self._add(f"{name}_sum", 0)
-            for conversation in there["conversations"]:
-                listed = conversation.get("messages")
-                recent = created_within(conversation, self.now - timedelta(days=30), self.now)
-                if recent and isinstance(listed, list) and listed:
-                    self._add(f"{name}_count", 1)
-                    self._add(f"{name}_sum", len(listed))
-                    for bound in (2, 4, 6, 10, 20, 50, 100, 200, math.inf):
-                        le = "+Inf" if bound == math.inf else str(float(bound))
-                        self._add(f"{name}_bucket", len(listed) <= bound, le=le)
+        name, bounds = "librechat_conversation_messages", (2, 4, 6, 10, 20, 50, 100, 200, math.inf)
+        conversations: dict[str, list[Document]] = defaultdict(list)
+        for message in self.messages if "messages" in there else ():
+            conversation = identifier(message.get("conversationId"))
+            if conversation is not None:
+                conversations[conversation].append(message)
+        month = self.now - timedelta(days=30)
+        lately = [one for one in conversations.values() if any(created_within(m, month, self.now) for m in one)]
+        for bound in bounds if "messages" in there else ():
+            le = "+Inf" if bound == math.inf else str(float(bound))
+            self._add(f"{name}_bucket", sum(len(one) <= bound for one in lately), le=le)
+        if "messages" in there:
+            self._add(f"{name}_count", len(lately))
+            self._add(f"{name}_sum", sum(map(len, lately)))
 
     def _is_in(self, document: Document, length: timedelta, field: str = "createdAt") -> bool:
         """Whether it is of the window, which begins with a whole hour."""
@@ -486,7 +563,7 @@ class Oracle:
                 oldest = (self.now - longest).replace(minute=0, second=0, microsecond=0)
                 return [
                     one
-                    for one in self._counted(there.get(name, ()))
+                    for one in self._counted(self.messages if name == "messages" else there.get(name, ()))
                     if self._is_in(one, length) and one["_id"].generation_time >= oldest
                 ]
 
@@ -502,12 +579,15 @@ class Oracle:
                 domain = domains.get(str(one), "unknown")
                 self._add("librechat_active_users_by_domain", 1, domain=domain, window=window)
             for message in recent("messages"):
-                labels = {"model": model(message, self.agents), "window": window}
-                labels["class"] = class_of(labels["model"])
+                name = self._named(message)
+                labels = {"model": name, "window": window, "class": name and class_of(name)}
                 if failed(message):
                     self._add("librechat_window_rejected_requests", 1, reason=reason(message), window=window)
                 elif not is_users(message):
-                    stopped = message.get("unfinished") is True or message.get("finish_reason") == "incomplete"
+                    ended = message.get("finish_reason")
+                    stopped = (
+                        message.get("unfinished") is True and ended != "tool_call_limit"
+                    ) or ended == "incomplete"
                     self._add("librechat_window_answers_per_model", 1, **labels)
                     self._add("librechat_window_unfinished_answers_per_model", stopped, **labels)
             self._window_of_transactions(recent("transactions"), window, class_of)

@@ -38,6 +38,7 @@ def _messages(now: datetime) -> list[Document]:
         "endpoint": "openAI",
         "tokenCount": 7,
     }
+    usage = {"input": 9, "output": 7, "cacheRead": 3, "cacheWrite": 2, "cost": 0.01}
     feedback = {"tag": "inaccurate", "text": marked("feedback")}
     liked = {
         "content": [said, {"type": "tool_call", "tool_call": call}],
@@ -50,7 +51,8 @@ def _messages(now: datetime) -> list[Document]:
     }
     return [
         question | {"createdAt": now - timedelta(seconds=8)},
-        answer | {"messageId": marked("liked")} | liked,
+        answer | {"messageId": marked("liked"), "metadata": {"usage": usage}} | liked,
+        shared | {"messageId": marked("task"), "conversationId": marked("thread"), "subagentTask": {"id": MARK}},
         answer | {"messageId": marked("stopped")} | stopped,
         answer | {"messageId": marked("failed"), "error": True},
         answer | {"messageId": marked("failed within"), "content": [said, {"type": "error", "error": text}]},
@@ -85,11 +87,16 @@ def people(now: datetime) -> dict[str, list[Document]]:
     user: Document = {"name": marked("name"), "username": marked("username"), "email": f"{marked('ann')}@example.org"}
     user |= {"provider": "local", "role": "USER", "createdAt": now}
     agent = {"id": "agent_x", "model": "gpt-4o", "category": "general", "authorName": marked("author")}
+    job = {"status": "failed", "error": marked("why")}
+    thread = {"parentConversationId": marked("conversation")}
     ban = {"key": f"BANS:{marked('address')}", "value": marked("ban")}
     return {
         "messages": _messages(now),
         "transactions": _transactions(now),
-        "conversations": [conversation | {"conversationId": marked("conversation"), "createdAt": now}],
+        "conversations": [
+            conversation | {"conversationId": marked("conversation"), "createdAt": now},
+            conversation | {"conversationId": marked("thread"), "agent_id": "agent_x", "subagentThread": thread},
+        ],
         "users": [user | {"_id": USER}, user],  # the first was inserted years ago, so is new in no window
         "files": [{"user": USER, "filename": marked("file"), "source": "local", "type": "text/plain", "bytes": 5}],
         "agents": [agent | {"author": USER, "instructions": marked("prompt")}],
@@ -102,6 +109,9 @@ def people(now: datetime) -> dict[str, list[Document]]:
         "bans": [ban],
         "logs": [ban],
         "scheduleruns": [{"user": USER, "status": "error", "error": marked("run"), "createdAt": now}],
+        "agenttriggerdeliveries": [job],
+        "agentqueuedturns": [job],
+        "skillsyncstatuses": [job],
         "skills": [named],
         "chatprojects": [named],
         "sharedlinks": [{"user": str(USER), "title": marked("title"), "shareId": marked("share")}],

@@ -14,6 +14,7 @@ from pymongo.database import Database
 from tests import weird
 from tests.conftest import Document, MakeExporter
 from tests.oracle import Oracle, Values
+from tests.test_privileges import documented_collections
 
 COLLECTIONS = (
     *("messages", "conversations", "files", "users", "agents", "transactions"),
@@ -21,6 +22,12 @@ COLLECTIONS = (
         "balances",
         "sessions",
         "memoryentries",
+        "skills",
+        "chatprojects",
+        "mcpservers",
+        "agenttriggerdeliveries",
+        "agentqueuedturns",
+        "skillsyncstatuses",
         "sharedlinks",
         "agentapikeys",
         "scheduleruns",
@@ -47,7 +54,9 @@ def differences(values: Values, wanted: Values, tolerance: float = 0.0) -> dict[
     return {
         series: (values.get(series), wanted.get(series))
         for series in values.keys() | wanted.keys()
-        if values.get(series) != pytest.approx(wanted.get(series), rel=1e-6, abs=tolerance)
+        if series not in values
+        or series not in wanted
+        or values[series] != pytest.approx(wanted[series], rel=1e-6, abs=tolerance)
     }
 
 
@@ -57,6 +66,10 @@ def stored(database: Database[Document]) -> dict[str, list[Document]]:
 
 def expected(documents: Mapping[str, Any], timezone: str, external: str) -> Values:
     return {("librechat_up", ()): 1.0, **Oracle(documents, weird.NOW, timezone, WINDOWS, external).values}
+
+
+def test_all_collections_that_are_read_are_compared() -> None:
+    assert set(COLLECTIONS) == set(documented_collections())
 
 
 @pytest.mark.no_cover

@@ -123,14 +123,14 @@ def test_the_documented_rights_suffice_and_nothing_can_be_written(
         root.close()
 
 
-# The collectors that read a collection. Agents are looked up for messages as well, where one that may not be read is
-# unknown.
-READERS = {
+# The collectors that read a collection. Agents are looked up for messages as well, in `agents` and `conversations`: one
+# that may not be read is unknown. What `jobs` may not read it leaves out.
+READERS: dict[str, set[str]] = {
     "messages": {
         *("messages", "tools", "agents", "answers", "window_answers", "unique_users", "recent", "ratings"),
-        "active_domains",
+        *("active_domains", "subagents", "usage", "conversation_messages"),
     },
-    "conversations": {"conversations", "temporary_conversations", "conversation_messages"},
+    "conversations": {"conversations", "temporary_conversations"},
     "users": {"users", "window_new_users", "active_domains", "people", "domains"},
     "files": {"files", "stored_files"},
     "agents": {"agent_categories"},
@@ -144,6 +144,9 @@ READERS = {
     "mcpservers": {"mcp_servers"},
     "agentapikeys": {"agent_api_keys", "agent_api_keys_used"},
     "scheduleruns": {"schedule_runs"},
+    "agenttriggerdeliveries": set(),
+    "agentqueuedturns": set(),
+    "skillsyncstatuses": set(),
     "auditlogs": {"auditlogs"},
     "bans": {"bans"},
     "logs": {"bans"},

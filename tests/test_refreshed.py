@@ -28,7 +28,7 @@ def soon() -> float:
 
 def test_what_is_quick_is_read_each_time_and_its_failure_is_raised() -> None:
     source = Source()
-    value: Refreshed[int] = Refreshed("numbers")
+    value: Refreshed[int] = Refreshed("numbers", at_once=1.0)
     assert [value.get(source.read, soon()) for _ in range(3)] == [1, 2, 3]
     source.error = ConnectionError("away")
     with pytest.raises(ConnectionError):

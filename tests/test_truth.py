@@ -24,6 +24,7 @@ scrape_configs:
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 SECONDS = 20
+PEOPLES: Document = {"subagentThread": None}
 SUCCESS = "librechat_exporter_collector_success"
 HISTORY = 5000
 
@@ -69,9 +70,9 @@ class Recorder(Simulator):
         self.sent[tuple(sorted({"__name__": name, **labels}.items()))] += amount  # type: ignore[assignment]
 
     def chat(self) -> Document:
-        conversations = self.database["conversations"].count_documents({})
+        conversations = self.database["conversations"].count_documents(PEOPLES)
         answer = super().chat()
-        if self.database["conversations"].count_documents({}) > conversations:
+        if self.database["conversations"].count_documents(PEOPLES) > conversations:
             self._count("librechat_conversations_total", 1)
         question = self.database["messages"].find_one({"messageId": answer["parentMessageId"]})
         assert question is not None
@@ -95,7 +96,11 @@ class Recorder(Simulator):
             self._count("librechat_answer_tokens_count", 1, model=model)
             self._count("librechat_answer_tokens_sum", oracle.tokens(answer), model=model)
             self._count("librechat_answer_tokens_bucket", 1, model=model, le="+Inf")
-        if 0 <= (answer["createdAt"] - question["createdAt"]).total_seconds() <= 3600:
+        usage = answer.get("metadata", {}).get("usage", {})
+        for token_type, tokens in usage.items():
+            self._count("librechat_usage_tokens_total", tokens, model=model, token_type=token_type)
+        is_first = self.database["messages"].count_documents({"parentMessageId": question["messageId"]}) == 1
+        if is_first and 0 <= (answer["createdAt"] - question["createdAt"]).total_seconds() <= 3600:
             self._count("librechat_answer_seconds_count", 1, model=model)
         if not failed:
             self.answers[("class", "unclassified"), ("model", model), ("window", "30d")] += 1
@@ -110,6 +115,12 @@ class Recorder(Simulator):
             self._count("librechat_tool_call_errors_per_tool_total", broken, tool_name=tool)
             self._count("librechat_tool_calls_per_model", 1, model=model, tool_name=tool)
         return answer
+
+    def ask_subagent(self, question: Document, answer: Document) -> str:
+        agent = super().ask_subagent(question, answer)
+        [name] = [one["name"] for one in self.database["agents"].find({"id": agent})]
+        self._count("librechat_subagent_answers_total", 1, agent=name)
+        return agent
 
     def transactions(self, question: Document, answer: Document) -> list[Document]:
         made = super().transactions(question, answer)

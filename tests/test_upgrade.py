@@ -150,7 +150,9 @@ def test_a_metric_whose_meaning_changes_keeps_its_total(
     one = exporter(NOW)
     assert one.scrape()[TOKENS] == 20
     one.close()
-    changed = dataclasses.replace(messages._OUTPUT_TOKENS, changes=("2.0: tokens count a hundredfold",))
+    changed = dataclasses.replace(
+        messages._OUTPUT_TOKENS, changes=(*messages._OUTPUT_TOKENS.changes, "9.0: tokens count a hundredfold")
+    )
     monkeypatch.setattr(messages, "_OUTPUT_TOKENS", changed)
     metrics = tuple(changed if one.name == changed.name else one for one in messages._METRICS)
     monkeypatch.setattr(messages, "_METRICS", metrics)

@@ -72,6 +72,9 @@ _outputs = st.sampled_from(
         "Error: [MCP][wiki][search] tool call failed: MCP error -32603\n Please fix your mistakes.",
         "Error: bad arguments\n Please fix your mistakes. \n",
         "Error: in what it says",
+        " Blocked: by a policy",
+        "blocked: is said in another way",
+        "exit code 1: no",
         "an answer about Error processing tool",
         "Error: please fix your mistakes. No?",
         "LONG",
@@ -80,7 +83,20 @@ _outputs = st.sampled_from(
         'quo"te',
     ]
 ).map(lambda output: output.replace("LONG", "tool call " * 2000))
-_tools = st.sampled_from(["search", "search ", "Search", "run_mcp_wiki", "a_mcp_b_mcp_", "_mcp_x"])
+_tools = st.sampled_from(
+    [
+        "search",
+        "search ",
+        "run_mcp_wiki",
+        "a_mcp_b_mcp_",
+        "_mcp_x",
+        "get_mcp_big_mcp_wiki",
+        "run_mcp_wiki_action_x",
+        "lc_transfer_to_agent_1",
+        "lc_transfer_to_",
+        "check_background_task",
+    ]
+)
 _call = st.fixed_dictionaries(
     {},
     optional={
@@ -93,6 +109,10 @@ _call = st.fixed_dictionaries(
         ),
         "type": st.one_of(st.sampled_from(["tool_call", "function", "code_interpreter"]), _wrong_type),
         "output": st.one_of(_outputs, _wrong_type),
+        "backgroundTask": st.one_of(
+            st.fixed_dictionaries({}, optional={"status": st.sampled_from(["error", "completed", ["error"], 1])}),
+            _wrong_type,
+        ),
     },
 )
 _reasons = st.sampled_from(
@@ -101,6 +121,9 @@ _reasons = st.sampled_from(
         'said: {"type":"illegal_model_request"}',
         '{"type":"made up by someone"}',
         '"type":"refusal',
+        '{ "type" :\n"missing_model", "info": "x" }',
+        'An error occurred while processing the request: {"type":"INPUT_LENGTH"}',
+        '"type", "type":"refusal"',
         '"type":"',
         "429",
     ]
@@ -129,6 +152,11 @@ _models = st.sampled_from(
 _feedback = st.fixed_dictionaries(
     {"rating": _field(st.sampled_from(["thumbsUp", "thumbsDown", ["thumbsUp"]]))},
     optional={"tag": _field(st.sampled_from(["inaccurate", "bad_style"])), "text": st.just("private")},
+)
+
+
+_usage = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("input", "output", "cacheRead", "cacheWrite", "cost"), _token_counts)
 )
 
 
@@ -163,8 +191,10 @@ def messages(created: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy
             "updatedAt": _field(moments()),
             "feedback": st.one_of(_field(_feedback), _feedback, st.lists(_feedback, max_size=2)),
             "unfinished": _field(st.booleans()),
-            "finish_reason": _field(st.sampled_from(["incomplete", "stop"])),
+            "finish_reason": _field(st.sampled_from(["incomplete", "stop", "tool_call_limit"])),
             "text": _field(_reasons),
+            "subagentTask": st.one_of(st.just(MISSING), st.just(MISSING), _field(st.just({"id": "t1"}))),
+            "metadata": st.one_of(st.just(MISSING), _field(st.fixed_dictionaries({"usage": _field(_usage)}))),
         }
     )
 
@@ -181,7 +211,27 @@ def message_lists(
 
     return st.lists(
         messages(created), min_size=min_size, max_size=12 + min_size, unique_by=(lambda message: message["_id"], key)
-    )
+    ).map(_as_answered)
+
+
+def _as_answered(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A question that was answered twice stands before its answers and in one conversation with them, which is what
+    tells that the second was made again."""
+    answers: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for message in found:
+        parent = message.get("parentMessageId")
+        if isinstance(parent, str):
+            answers.setdefault((parent, str(message.get("user") or None)), []).append(message)
+    for message in found:
+        link = message.get("messageId"), str(message.get("user") or None)
+        of_it = answers.get(link, []) if isinstance(link[0], str) else []  # type: ignore[arg-type]
+        if len(of_it) > 1:
+            for one in (message, *of_it):
+                one["conversationId"] = f"of {link[0]}"
+            for one in of_it:
+                if one["_id"] < message["_id"]:
+                    del one["parentMessageId"]
+    return found
 
 
 def others() -> st.SearchStrategy[dict[str, Any]]:
@@ -201,6 +251,11 @@ def others() -> st.SearchStrategy[dict[str, Any]]:
             "type": _field(st.sampled_from(["image/png", "image/jpeg", "text/plain", "/"])),
             "bytes": _field(_token_counts),
             "status": _field(st.sampled_from(["success", "error"])),
+            "context": _field(st.sampled_from(["message_attachment", "unknown"])),
+            "conversationId": _field(st.sampled_from(["c1", "c2"])),
+            "agent_id": _field(st.sampled_from(["agent_known", "agent_gone"])),
+            "subagentThread": st.one_of(st.just(MISSING), _field(st.just({"parentConversationId": "c1"}))),
+            "serverName": _field(st.sampled_from(["wiki", "big_mcp_wiki", "x"])),
             "category": _field(st.sampled_from(["auth", "admin"])),
             "outcome": _field(st.sampled_from(["success", "failure"])),
             "lastUsedAt": _field(moments()),
@@ -243,7 +298,7 @@ def transactions(
         "tokenType": st.one_of(_kinds, _field(_kinds)),
         "user": _field(st.sampled_from(["u1", ObjectId("5" * 24), ObjectId("6" * 24)])),
         "model": _field(st.sampled_from(["gpt-4o", "claude"])),
-        "context": _field(st.sampled_from(["message", "abort", "title"])),
+        "context": _field(st.sampled_from(["message", "abort", "title", "sequential"])),
         "rawAmount": _field(_amounts),
         "tokenValue": _field(_amounts),
         "inputTokens": st.one_of(st.just(MISSING), _field(_amounts)),

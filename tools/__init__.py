@@ -1,1 +1,1 @@
-"""What developers run: private servers, the demo, the generated documents."""
+"""Development: private servers, the demo, the generated documents, simulated traffic."""

@@ -1,4 +1,4 @@
-"""What the servers beside LibreChat would tell Prometheus, without them: vLLM, GPUs, a machine, containers, agents.
+"""Metrics that the servers beside LibreChat would serve, without them: vLLM, GPUs, a machine, containers, agents.
 
 The names and labels are theirs; the numbers follow a load that rises and falls within minutes. For the demo and tests:
 `python -m tools.mock_servers` serves each on its usual port.

@@ -49,11 +49,11 @@ class PrivateServer(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What starts the server."""
+        """The command that starts the server."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether the server serves."""
+        """True if the server serves."""
 
     @abstractmethod
     def prepare(self) -> None:

@@ -69,7 +69,7 @@ def _table(metrics: tuple[Metric, ...]) -> str:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         toggles = ", ".join(f"`{toggle.upper()}`" for toggle in metric.toggles)
         kind = {"self": "exporter"}.get(metric.kind, metric.kind)
-        told = "; ".join((metric.help, *metric.changes))
+        told = "; ".join((metric.help, *metric.since, *metric.changes))
         lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {kind} | {toggles} | {told} |")
     return "\n".join(lines) + "\n"
 
@@ -122,7 +122,7 @@ def readme() -> str:
 
 
 def generated() -> dict[Path, str]:
-    """What each generated file should hold."""
+    """The content that each generated file should have."""
     return {
         ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / ".env.example": env_example(),

@@ -46,7 +46,7 @@ def make(app: Path, destination: Path) -> None:
 
 
 def _links(path: Path) -> Iterator[Path]:
-    """What a symbolic link leads to, step by step."""
+    """The paths that a symbolic link leads to, step by step."""
     while path.is_symlink():
         path = path.parent / path.readlink()
         yield path

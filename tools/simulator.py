@@ -39,6 +39,8 @@ INDEXES = {
     "agents": ("id",),
 }
 _WORDS = ("quick", "lazy", "brown", "fox", "dog", "jumping", "counting", "tokens", "cost", "metrics", "please")
+# Of messages, as nobody sees those of sub-agents.
+PEOPLES: Document = {"subagentTask": None}
 _BATCH = 5000
 
 
@@ -114,10 +116,12 @@ class Simulator:
         if kind < 0.02:  # by sendError: no endpoint, no content, no tokenCount
             return answer | {"error": True, "text": "429 Rate limit reached"}
         if kind < 0.04:  # by the agents client, which leaves `error: false`
-            error = {"type": "error", "error": "An error occurred while processing the request: model_not_found"}
+            said = '{ "type": "model_not_found", "info": "openAI" }'
+            error = {"type": "error", "error": f"An error occurred while processing the request: {said}"}
             return answer | {"endpoint": "openAI", "content": [error], "tokenCount": 4}
         content: list[Document] = [{"type": "text", "text": self.random.choice(self._texts)}]
         answer |= {"endpoint": "openAI", "content": content, "tokenCount": self.random.randint(20, 1500)}
+        answer["metadata"] = {"usage": {"input": question["tokenCount"], "output": answer["tokenCount"]}}
         if kind < 0.08:
             answer["finish_reason"] = "incomplete"
         if kind > 0.85:
@@ -129,8 +133,11 @@ class Simulator:
     def _tool_call(self) -> Document:
         name = self.random.choice(TOOLS)
         output = self.random.choice(self._texts)
-        if self.random.random() < 0.1:
+        chance = self.random.random()
+        if chance < 0.1:
             output = f"Error: [MCP][{name}] tool call failed: internal error\n Please fix your mistakes."
+        elif chance < 0.12:
+            output = "Blocked: a policy of the organisation denies this call"
         call = {"id": f"call_{self.uuid()}", "name": name, "args": "{}", "type": "tool_call", "progress": 1}
         return {"type": "tool_call", "tool_call": call | {"output": output}}
 
@@ -139,7 +146,7 @@ class Simulator:
         return {"rating": rating, "tag": self.random.choice(TAGS[rating]), "_id": ObjectId()}
 
     def transactions(self, question: Document, answer: Document) -> list[Document]:
-        """What LibreChat bills for an answer: the prompt with all that came before it, and the completion."""
+        """Transactions of an answer: the prompt with all that came before it, and the completion."""
         if "tokenCount" not in answer:
             return []
         model: str = answer["model"]
@@ -335,23 +342,41 @@ class Simulator:
 
     def reply(self, question: Document) -> Document:
         answer = self.answer(question, datetime.now(UTC))
-        half = {key: value for key, value in answer.items() if key not in ("content", "tokenCount", "finish_reason")}
-        self.save(half | {"unfinished": True})
+        complete = ("content", "tokenCount", "finish_reason", "metadata")
+        half = {key: value for key, value in answer.items() if key not in complete}
+        self.save(half | {"unfinished": True} | ({"model": None} if answer.get("endpoint") == "agents" else {}))
         self.save(answer)
         for transaction in self.transactions(question, answer):
             self.database["transactions"].insert_one(transaction)
+        if answer.get("endpoint") == "agents" and self._billing.random() < 0.2:
+            self.ask_subagent(question, answer)
         return answer
+
+    def ask_subagent(self, question: Document, answer: Document) -> str:
+        """The agent hands a task to another one, in a thread of its own, which nobody reads. Returns the other's id."""
+        thread, task = self.uuid(), {"subagentTask": {"parentMessageId": answer["messageId"]}}
+        agent: str = self._billing.choice(list(self.agents))
+        child = {"subagentThread": {"parentConversationId": answer["conversationId"]}, "agent_id": agent}
+        conversation = self.conversation(answer["user"], thread, answer["createdAt"]) | child
+        self.database["conversations"].insert_one(conversation)
+        shared = {"conversationId": thread, "messageId": self.uuid(), "endpoint": "agents", "model": None} | task
+        asked = {key: value for key, value in question.items() if key != "_id"} | shared
+        self.save(asked)
+        told = {"messageId": self.uuid(), "parentMessageId": asked["messageId"]}
+        self.save({key: value for key, value in {**answer, **shared, **told}.items() if key != "metadata"})
+        return agent
 
     def regenerate(self) -> None:
         """Another answer to one of the last questions."""
-        last = self.database["messages"].find({"isCreatedByUser": True}, sort=[("createdAt", -1)], limit=20)
+        last = self.database["messages"].find(PEOPLES | {"isCreatedByUser": True}, sort=[("createdAt", -1)], limit=20)
         questions = list(last)
         if questions:
             self.reply(self.random.choice(questions))
 
     def rate(self) -> None:
         """Rates one of the last answers, or takes its rating back."""
-        answers = list(self.database["messages"].find({"isCreatedByUser": False}, sort=[("createdAt", -1)], limit=50))
+        last = self.database["messages"].find(PEOPLES | {"isCreatedByUser": False}, sort=[("createdAt", -1)], limit=50)
+        answers = list(last)
         if answers:
             answer = self.random.choice(answers)
             feedback = None if answer.get("feedback") else self.feedback()

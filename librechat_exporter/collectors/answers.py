@@ -1,7 +1,7 @@
 """Histograms per model: how long users wait for answers, and how long answers are."""
 
 from librechat_exporter.collector import Collector, CountingCollector
-from librechat_exporter.folds.messages import MESSAGES, MessageGroup
+from librechat_exporter.folds.messages import MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
@@ -9,13 +9,14 @@ from librechat_exporter.settings import Settings
 
 _SECONDS = Metric(
     name="librechat_answer_seconds",
-    help="Time from a question to its answer, up to an hour; imported chats are out",
+    help="Time from a question to its first answer, up to an hour; imported chats are out",
     type="histogram",
     kind="happened",
     labels=("model",),
     toggles=("answer",),
     buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600),
     parts=1000,
+    since=(WITHOUT_SUBAGENTS, "0.2.0: of several answers to a question the first alone"),
 )
 _TOKENS = Metric(
     name="librechat_answer_tokens",
@@ -25,6 +26,7 @@ _TOKENS = Metric(
     labels=("model",),
     toggles=("answer",),
     buckets=(10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+    since=(WITHOUT_SUBAGENTS,),
 )
 
 

@@ -1,16 +1,29 @@
 """LibreChat's own health check, asked in the background."""
 
+import http.client
+import logging
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from librechat_exporter.collector import Collector, Scrape
 from librechat_exporter.metrics.metric import Family, Metric
 from librechat_exporter.refreshed import Refreshed
 from librechat_exporter.settings import Settings
 
-_UP = Metric(name="librechat_api_up", help="Whether LibreChat's /health answered with 200", type="gauge", kind="is")
+_log = logging.getLogger(__name__)
+
+_UP = Metric(
+    name="librechat_api_up", help="Whether LibreChat's /health answered with an HTTP success", type="gauge", kind="is"
+)
+_STATUS_CODE = Metric(
+    name="librechat_status_code",
+    help="The HTTP status of LibreChat's /health; absent without an answer",
+    type="gauge",
+    kind="is",
+)
 _SECONDS = Metric(
     name="librechat_api_response_seconds", help="How long LibreChat's /health took to answer", type="gauge", kind="is"
 )
@@ -21,25 +34,37 @@ _TIMEOUT_SECONDS = 5.0
 _PATIENCE_SECONDS = 1.0
 
 
-def _ask(url: str) -> tuple[bool, float]:
-    """True if the address answered with 200, and after how many seconds."""
+class _Answer(NamedTuple):
+    """status: None if there is no HTTP answer. problem: why it is not up."""
+
+    status: int | None
+    seconds: float
+    problem: str | None
+
+
+def _ask(url: str) -> _Answer:
     started = time.monotonic()
+    status, problem = None, None
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
-            up = response.status == 200
-    except (OSError, ValueError):  # refused, not found, too late, no HTTP
-        up = False
-    return up, time.monotonic() - started
+            status = response.status
+    except urllib.error.HTTPError as error:
+        with error:
+            status, problem = error.code, f"it answers with HTTP status {error.code}"
+    except (OSError, ValueError, http.client.HTTPException) as error:  # refused, not found, too late, no HTTP
+        problem = f"it does not answer ({type(getattr(error, 'reason', error)).__name__})"
+    return _Answer(status, time.monotonic() - started, problem)
 
 
 class _ApiCollector(Collector):
     """Of use with LIBRECHAT_URL."""
 
     name = "api"
-    metrics = (_UP, _SECONDS)
+    metrics = (_UP, _STATUS_CODE, _SECONDS)
 
     def __init__(self) -> None:
-        self._answer: Refreshed[tuple[bool, float]] = Refreshed(self.name, at_once=0.0, in_turn=False)
+        self._answer: Refreshed[_Answer] = Refreshed(self.name, at_once=0.0, in_turn=False)
+        self._told: str | None = None
 
     def is_used(self, settings: Settings) -> bool:
         return settings.librechat_url is not None
@@ -47,13 +72,25 @@ class _ApiCollector(Collector):
     def data_age(self) -> float | None:
         return self._answer.age
 
+    def _ask(self, url: str) -> _Answer:
+        """Says once why it is not up."""
+        answer = _ask(url)
+        if answer.problem is not None and answer.problem != self._told:
+            _log.warning("LIBRECHAT_URL: %s", answer.problem)
+        elif answer.problem is None and self._told is not None:
+            _log.info("LIBRECHAT_URL: LibreChat answers again")
+        self._told = answer.problem
+        return answer
+
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         url = f"{scrape.settings.librechat_url}/health"
         patience = min(scrape.deadline, time.monotonic() + _PATIENCE_SECONDS)
-        up, seconds = self._answer.get(lambda: _ask(url), patience, _EVERY_SECONDS)
-        yield _UP.family({(): up})
-        if up:
-            yield _SECONDS.family({(): seconds})
+        answer = self._answer.get(lambda: self._ask(url), patience, _EVERY_SECONDS)
+        yield _UP.family({(): answer.problem is None})
+        if answer.status is not None:
+            yield _STATUS_CODE.family({(): answer.status})
+        if answer.problem is None:
+            yield _SECONDS.family({(): answer.seconds})
 
 
 def collectors(_settings: Settings) -> list[Collector]:

@@ -1,4 +1,4 @@
-"""What users have left to spend."""
+"""Balances: the credits that users have left."""
 
 from librechat_exporter.collector import Collector, RefreshedCollector, Values
 from librechat_exporter.librechat.database import LibreChat, number

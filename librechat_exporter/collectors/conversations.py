@@ -1,38 +1,56 @@
-"""How long conversations are."""
+"""The length of conversations."""
 
 import bisect
+from collections import Counter
 from datetime import timedelta
 
 from librechat_exporter.collector import Collector, RefreshedCollector, Values
 from librechat_exporter.librechat.database import LibreChat
-from librechat_exporter.librechat.fields import MESSAGES_LISTED, created_within
+from librechat_exporter.librechat.expressions import Document
+from librechat_exporter.librechat.fields import (
+    CONVERSATION,
+    CONVERSATION_FIELD,
+    NOT_SUBAGENTS,
+    created_within,
+    not_created_within,
+)
 from librechat_exporter.metrics.metric import SUM, LabelValues, Metric
 from librechat_exporter.settings import Settings
 
 _MESSAGES = Metric(
     name="librechat_conversation_messages",
-    help="Messages of each conversation begun in the last 30 days, as it is now; no counter, so not for rate()",
+    help="Messages stored now of each conversation that had one in the last 30 days; no counter, so not for rate()",
     type="histogram",
     kind="is",
     toggles=("basic",),
     buckets=(2, 4, 6, 10, 20, 50, 100, 200),
 )
-_BEGUN_WITHIN = timedelta(days=30)
+_LATELY = timedelta(days=30)
+_LOOK_UP_AT_ONCE = 500
 
 
 def _read(librechat: LibreChat) -> Values:
-    """Conversations that list no messages, as imported ones, are out."""
-    if "conversations" not in librechat.collections():
+    """Messages without a conversation, and those of sub-agents' threads, are out."""
+    if "messages" not in librechat.collections():
         return {}
+    now = librechat.now()
+    counts = _count(librechat, created_within(now, _LATELY))
+    lately = sorted(counts)
+    for start in range(0, len(lately), _LOOK_UP_AT_ONCE):
+        some = {CONVERSATION_FIELD: {"$in": lately[start : start + _LOOK_UP_AT_ONCE]}}
+        counts += _count(librechat, some | not_created_within(now, _LATELY))
     values: dict[LabelValues, float] = dict.fromkeys([(bound,) for bound in (*_MESSAGES.bounds, SUM)], 0)
-    match = created_within(librechat.now(), _BEGUN_WITHIN)
-    group = {"$group": {"_id": MESSAGES_LISTED, "count": {"$sum": 1}}}
-    for row in librechat.aggregate("conversations", match, group):
-        length, count = row["_id"], row["count"]
-        if length:
-            values[_MESSAGES.bounds[bisect.bisect_left(_MESSAGES.buckets, length)],] += count
-            values[SUM,] += length * count
+    for length in counts.values():
+        values[_MESSAGES.bounds[bisect.bisect_left(_MESSAGES.buckets, length)],] += 1
+        values[SUM,] += length
     return {_MESSAGES: values}
+
+
+def _count(librechat: LibreChat, match: Document) -> Counter[str]:
+    """The matching messages, by conversation."""
+    group = {"$group": {"_id": CONVERSATION, "count": {"$sum": 1}}}
+    rows = librechat.aggregate("messages", {"$and": [match, NOT_SUBAGENTS]}, group)
+    return Counter({row["_id"]: row["count"] for row in rows if row["_id"] is not None})
 
 
 def collectors(_settings: Settings) -> list[Collector]:

@@ -3,8 +3,8 @@
 from librechat_exporter.collector import Collector, CountingCollector
 from librechat_exporter.folds.transactions import TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
-from librechat_exporter.librechat.fields import CREDIT_PARTS
-from librechat_exporter.librechat.transactions import USD_PARTS, Billed
+from librechat_exporter.librechat.fields import CREDIT_PARTS, USD_PARTS
+from librechat_exporter.librechat.transactions import Billed
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings

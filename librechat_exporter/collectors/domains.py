@@ -47,7 +47,7 @@ class _DomainsCollector(RefreshedCollector):
 
 
 class _ActiveDomainsCollector(Collector):
-    """Who was active the ledger has in memory. Whose domain it is is read in the background."""
+    """The ledger tells from memory who was active; the users' domains are read in the background."""
 
     name = "active_domains"
     metrics = (_ACTIVE,)

@@ -1,4 +1,4 @@
-"""How much LibreChat's features are used: memories, skills, projects, shared links, MCP servers, agents, bans."""
+"""The use of LibreChat's features: memories, skills, projects, shared links, MCP servers, agents, bans."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,7 @@
 """Messages, failures and tokens, over all time and per model."""
 
 from librechat_exporter.collector import Collector, CountingCollector
-from librechat_exporter.folds.messages import MESSAGES, MessageGroup
+from librechat_exporter.folds.messages import MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
@@ -13,6 +13,7 @@ _SENT = Metric(
     type="counter",
     kind="happened",
     toggles=("basic",),
+    since=(WITHOUT_SUBAGENTS,),
 )
 _FAILED = Metric(
     name="librechat_error_messages_total",
@@ -20,6 +21,7 @@ _FAILED = Metric(
     type="counter",
     kind="happened",
     toggles=("basic",),
+    since=(WITHOUT_SUBAGENTS,),
 )
 _INPUT_TOKENS = Metric(
     name="librechat_input_tokens_total",
@@ -27,6 +29,7 @@ _INPUT_TOKENS = Metric(
     type="counter",
     kind="happened",
     toggles=("token",),
+    since=(WITHOUT_SUBAGENTS,),
 )
 _OUTPUT_TOKENS = Metric(
     name="librechat_output_tokens_total",
@@ -34,7 +37,9 @@ _OUTPUT_TOKENS = Metric(
     type="counter",
     kind="happened",
     toggles=("token",),
+    since=(WITHOUT_SUBAGENTS,),
 )
+_NAMED = "0.2.0: an answer without a model that is still being written is counted once it has one"
 _ANSWERS_PER_MODEL = Metric(
     name="librechat_messages_per_model_total",
     help="Answers, per model",
@@ -42,6 +47,7 @@ _ANSWERS_PER_MODEL = Metric(
     kind="happened",
     labels=("model",),
     toggles=("model",),
+    since=(WITHOUT_SUBAGENTS, _NAMED),
 )
 _FAILED_PER_MODEL = Metric(
     name="librechat_errors_per_model_total",
@@ -50,6 +56,7 @@ _FAILED_PER_MODEL = Metric(
     kind="happened",
     labels=("model",),
     toggles=("model",),
+    since=(WITHOUT_SUBAGENTS, _NAMED),
 )
 _INPUT_TOKENS_PER_MODEL = Metric(
     name="librechat_input_tokens_per_model_total",
@@ -58,6 +65,7 @@ _INPUT_TOKENS_PER_MODEL = Metric(
     kind="happened",
     labels=("model",),
     toggles=("model", "token"),
+    since=(WITHOUT_SUBAGENTS, _NAMED),
 )
 _OUTPUT_TOKENS_PER_MODEL = Metric(
     name="librechat_output_tokens_per_model_total",
@@ -66,6 +74,7 @@ _OUTPUT_TOKENS_PER_MODEL = Metric(
     kind="happened",
     labels=("model",),
     toggles=("model", "token"),
+    since=(WITHOUT_SUBAGENTS, _NAMED),
 )
 _SKIPPED_TOKEN_COUNTS = Metric(
     name="librechat_exporter_skipped_token_counts_total",
@@ -73,6 +82,7 @@ _SKIPPED_TOKEN_COUNTS = Metric(
     type="counter",
     kind="self",
     toggles=("token",),
+    since=(WITHOUT_SUBAGENTS,),
 )
 _METRICS = (
     _SENT,

@@ -1,4 +1,4 @@
-"""What users think of the answers.
+"""Ratings: the users' opinions of answers.
 
 No index of LibreChat's leads to rated messages. Those of the last day are found by their date, for older ones the
 whole collection is read. Where that is quick, it is done on every scrape, else in the background, the last day's every
@@ -59,7 +59,9 @@ _RATIO = _gauge(
     name="librechat_overall_rating_ratio", help="Thumbs up among all ratings, in percent; absent without ratings"
 )
 _PER_TAG = _gauge(
-    name="librechat_rating_counts_per_tag", help="Rated messages, by the tag that was chosen", labels=("tag",)
+    name="librechat_rating_counts_per_tag",
+    help="Rated messages, by the tag that was chosen and the rating",
+    labels=("tag", "rating"),
 )
 _UP_PER_MODEL_AND_TAG = _gauge(
     name="librechat_model_tag_thumbs_up", help="Messages rated thumbs up, per model and tag", labels=("model", "tag")
@@ -200,7 +202,7 @@ def _count(samples: Samples, row: Document, model: str) -> None:
     samples.add(_UP_RECENT if up else _DOWN_RECENT, row["recent"])
     tag = row["_id"]["tag"]
     if tag:
-        samples.add(_PER_TAG, row["count"], tag)
+        samples.add(_PER_TAG, row["count"], tag, row["_id"]["rating"])
         samples.add(_UP_PER_MODEL_AND_TAG if up else _DOWN_PER_MODEL_AND_TAG, row["count"], model, tag)
 
 

@@ -1,27 +1,27 @@
-"""What is stored: files by kind, and documents by collection."""
+"""Storage: files by kind, and documents by collection."""
 
 from collections import defaultdict
 
 from librechat_exporter.collector import Collector, RefreshedCollector, Values
 from librechat_exporter.librechat.database import LibreChat, number
-from librechat_exporter.librechat.fields import FILE_BYTES, FILE_SOURCE, FILE_TYPE, UNKNOWN
+from librechat_exporter.librechat.fields import FILE_BYTES, FILE_CONTEXT, FILE_SOURCE, FILE_TYPE, UNKNOWN
 from librechat_exporter.metrics.metric import LabelValues, Metric
 from librechat_exporter.settings import Settings
 
 _FILES = Metric(
     name="librechat_files",
-    help="Files, by where they are stored and the first part of their MIME type",
+    help="Files, by where they are stored, what for, and the first part of their MIME type",
     type="gauge",
     kind="is",
-    labels=("source", "type"),
+    labels=("source", "context", "type"),
     toggles=("file",),
 )
 _BYTES = Metric(
     name="librechat_files_bytes",
-    help="Bytes of files, by where they are stored and the first part of their MIME type",
+    help="Bytes of files, by where they are stored, what for, and the first part of their MIME type",
     type="gauge",
     kind="is",
-    labels=("source", "type"),
+    labels=("source", "context", "type"),
     toggles=("file",),
 )
 _DOCUMENTS = Metric(
@@ -37,12 +37,13 @@ _DOCUMENTS = Metric(
 def _read_files(librechat: LibreChat) -> Values:
     if "files" not in librechat.collections():
         return {}
-    key = {"source": FILE_SOURCE, "type": FILE_TYPE}
+    key = {"source": FILE_SOURCE, "context": FILE_CONTEXT, "type": FILE_TYPE}
     group = {"$group": {"_id": key, "count": {"$sum": 1}, "bytes": {"$sum": FILE_BYTES}}}
     counts: dict[LabelValues, float] = defaultdict(float)
     sizes: dict[LabelValues, float] = defaultdict(float)
     for row in librechat.aggregate("files", {}, group):
-        labels = (row["_id"]["source"] or UNKNOWN, (row["_id"]["type"] or UNKNOWN).partition("/")[0] or UNKNOWN)
+        source, context, mime_type = (row["_id"][name] or UNKNOWN for name in key)
+        labels = (source, context, mime_type.partition("/")[0] or UNKNOWN)
         counts[labels] += row["count"]
         sizes[labels] += number(row["bytes"])
     return {_FILES: counts, _BYTES: sizes}

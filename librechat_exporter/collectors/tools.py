@@ -6,15 +6,19 @@ from functools import partial
 from itertools import chain
 
 from librechat_exporter.collector import Collector, CountingCollector, Scrape
-from librechat_exporter.folds.messages import MESSAGES, MessageGroup
+from librechat_exporter.folds.messages import MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.metrics.metric import Family, LabelValues, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
 
-_counter = partial(Metric, type="counter", kind="happened", toggles=("tool",))
+_SINCE = (
+    WITHOUT_SUBAGENTS,
+    "0.2.0: polls of background calls are no calls; background calls that failed and denied ones count as failed",
+)
+_counter = partial(Metric, type="counter", kind="happened", toggles=("tool",), since=_SINCE)
 # They never fall either, but have been gauges under these names.
-_gauge = partial(Metric, type="gauge", kind="happened", toggles=("tool",))
+_gauge = partial(Metric, type="gauge", kind="happened", toggles=("tool",), since=_SINCE)
 
 _CALLS = _counter(name="librechat_tool_calls_total", help="Tool calls")
 _ERRORS = _counter(name="librechat_tool_call_errors_total", help="Tool calls that failed")
@@ -55,8 +59,6 @@ _COUNTED = (
     _PER_SERVER,
     _ERRORS_PER_SERVER,
 )
-# LibreChat names an MCP server's tool so: the tool, this, the server.
-_MCP = "_mcp_"
 
 
 def _add(samples: Samples, group: MessageGroup) -> None:
@@ -71,10 +73,8 @@ def _add(samples: Samples, group: MessageGroup) -> None:
         samples.add(_PER_TOOL, count, call.name)
         samples.add(_PER_MODEL, count, group.model, call.name)
         samples.add(_PER_ENDPOINT, count, call.endpoint, call.name)
-        _, is_mcp, server = call.name.rpartition(_MCP)
-        if is_mcp and server:
-            samples.add(_PER_SERVER, count, server)
-            samples.add(_ERRORS_PER_SERVER, failed, server)
+        samples.add(_PER_SERVER, count, call.server)
+        samples.add(_ERRORS_PER_SERVER, failed, call.server)
 
 
 class _ToolsCollector(CountingCollector):

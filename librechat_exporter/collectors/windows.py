@@ -6,7 +6,7 @@ from functools import partial
 
 from librechat_exporter.collector import Collector, Scrape
 from librechat_exporter.folds.documents import DocumentGroup
-from librechat_exporter.folds.messages import MESSAGES, MessageGroup
+from librechat_exporter.folds.messages import MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
 from librechat_exporter.folds.transactions import CHAT_CONTEXTS, CLASSES, SEEN_BY_CLASS, TRANSACTIONS, class_of
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.ledger.windowed import hour_of
@@ -27,6 +27,8 @@ _gauge = partial(
     chosen=("class", "type", "usage", "reason"),
 )
 
+_SEQUENTIAL = "0.2.0: `sequential` is a chat context"
+
 _UNIQUE_USERS = _gauge(
     name="librechat_window_unique_users",
     help="Distinct users with a chat request that was billed in the window, exact to the hour",
@@ -41,26 +43,31 @@ _ANSWERS = _gauge(
     name="librechat_window_answers_per_model",
     help="Answers that did not fail in the window, exact to the hour",
     labels=("model", "class", WINDOW),
+    since=(WITHOUT_SUBAGENTS,),
 )
 _UNFINISHED = _gauge(
     name="librechat_window_unfinished_answers_per_model",
     help="Answers that were stopped in the window, exact to the hour",
     labels=("model", "class", WINDOW),
+    since=(WITHOUT_SUBAGENTS, "0.2.0: one that ended by its many tool calls is not stopped"),
 )
 _TOKENS = _gauge(
     name="librechat_window_tokens_per_model",
     help="Tokens billed for chat requests, cached ones among the input, in the window, exact to the hour",
     labels=("model", "class", "type", WINDOW),
+    since=(_SEQUENTIAL,),
 )
 _CACHE_TOKENS = _gauge(
     name="librechat_window_cache_tokens_per_model",
     help="Input tokens of chat requests read from or written to the cache in the window, exact to the hour",
     labels=("model", "class", "type", WINDOW),
+    since=(_SEQUENTIAL,),
 )
 _BACKGROUND_TOKENS = _gauge(
     name="librechat_window_background_tokens_per_model",
     help="Tokens billed for titles, summaries and the like in the window, exact to the hour",
     labels=("model", "class", "context", "type", WINDOW),
+    since=(_SEQUENTIAL,),
 )
 _CREDITS = _gauge(
     name="librechat_window_credits_per_model",
@@ -71,6 +78,7 @@ _REJECTED = _gauge(
     name="librechat_window_rejected_requests",
     help="Failed messages, by the reason that LibreChat gave, in the window, exact to the hour",
     labels=("reason", WINDOW),
+    since=(WITHOUT_SUBAGENTS, "0.2.0: by all reasons of LibreChat, as it writes them"),
 )
 _NEW_USERS = _gauge(
     name="librechat_window_new_users",
@@ -80,12 +88,20 @@ _NEW_USERS = _gauge(
 
 # The ledger counts these by the hour. A model's class is told when they are shown.
 _hourly = partial(Metric, help="", type="gauge", kind="recent", chosen=("type", "reason"))
-_HOURLY_ANSWERS = _hourly(name="librechat_window_answers_per_model", labels=("model", WINDOW))
-_HOURLY_UNFINISHED = _hourly(name="librechat_window_unfinished_answers_per_model", labels=("model", WINDOW))
-_HOURLY_TOKENS = _hourly(name="librechat_window_tokens_per_model", labels=("model", "type", WINDOW))
-_HOURLY_CACHE_TOKENS = _hourly(name="librechat_window_cache_tokens_per_model", labels=("model", "type", WINDOW))
+_HOURLY_ANSWERS = _hourly(name="librechat_window_answers_per_model", labels=("model", WINDOW), since=_ANSWERS.since)
+_HOURLY_UNFINISHED = _hourly(
+    name="librechat_window_unfinished_answers_per_model", labels=("model", WINDOW), since=_UNFINISHED.since
+)
+_HOURLY_TOKENS = _hourly(
+    since=(_SEQUENTIAL,), name="librechat_window_tokens_per_model", labels=("model", "type", WINDOW)
+)
+_HOURLY_CACHE_TOKENS = _hourly(
+    since=(_SEQUENTIAL,), name="librechat_window_cache_tokens_per_model", labels=("model", "type", WINDOW)
+)
 _HOURLY_BACKGROUND_TOKENS = _hourly(
-    name="librechat_window_background_tokens_per_model", labels=("model", "context", "type", WINDOW)
+    since=(_SEQUENTIAL,),
+    name="librechat_window_background_tokens_per_model",
+    labels=("model", "context", "type", WINDOW),
 )
 _HOURLY_CREDITS = _hourly(
     name="librechat_window_credits_per_model", labels=("model", "context", "type", WINDOW), parts=CREDIT_PARTS

@@ -28,6 +28,10 @@ class DocumentsFold(Fold[DocumentGroup]):
         self._in_windows = any(metric.is_windowed for metric in self.metrics)
         fields = (field for counting in self.countings for field in counting.labels)
         self.row = {str(number): field for number, field in enumerate(fields)}
+        self._texts = len(self.row)
+        for counting in self.countings:
+            if counting.without is not None:
+                self.row[f"without {counting.names[0]}"] = counting.without.expression
         self.row |= {"created": CREATED} if self._in_windows else {"_id": 1}
 
     def fold_open(
@@ -38,10 +42,11 @@ class DocumentsFold(Fold[DocumentGroup]):
     def _found(self, reading: Reading, row: Document) -> Found:
         samples = reading.samples()
         created = abs(row["created"]) / 1000 if self._in_windows else 0.0
-        texts = iter(labels_of(row, len(self.row) - 1))
+        texts = iter(labels_of(row, self._texts))
         for counting in self.countings:
             labels = tuple(next(texts) for _ in counting.labels)
-            counting.add(samples, DocumentGroup(1, labels, reading.hour(created)))
+            if not row.get(f"without {counting.names[0]}"):
+                counting.add(samples, DocumentGroup(1, labels, reading.hour(created)))
         return Found(samples, final=created <= reading.now.timestamp())
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
@@ -53,6 +58,8 @@ class DocumentsFold(Fold[DocumentGroup]):
         return samples, {}
 
     def _groups(self, reading: Reading, counting: Counting[DocumentGroup], match: Document) -> Iterator[DocumentGroup]:
+        if counting.without is not None:
+            match = {"$and": [match, counting.without.match]}
         if not counting.metrics[0].is_windowed:
             counts = reading.librechat.count_by(self.collection, *counting.labels, match=match)
             yield from (DocumentGroup(int(count), labels) for labels, count in counts.items())

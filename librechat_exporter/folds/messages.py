@@ -1,8 +1,8 @@
 """Messages are read once for all that is counted in them."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from librechat_exporter.ledger.cell import Cell, Pins
@@ -10,6 +10,7 @@ from librechat_exporter.ledger.fold import Counting, Fold, Found, Kind, Reading
 from librechat_exporter.ledger.recent import Moment
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.librechat.expressions import Document
+from librechat_exporter.librechat.fields import UNKNOWN
 from librechat_exporter.librechat.messages import (
     MESSAGE_ROW,
     NO_QUESTION,
@@ -18,13 +19,15 @@ from librechat_exporter.librechat.messages import (
     MessageKind,
     Messages,
     Question,
-    ToolCall,
+    Usage,
+    first_answers,
     look_up,
     questions_among,
     read_messages,
     read_questions,
 )
-from librechat_exporter.librechat.models import Model, read_labels
+from librechat_exporter.librechat.models import Model, read_labels, read_subagents
+from librechat_exporter.librechat.tool_calls import ToolCall, name_servers
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
 
@@ -34,30 +37,38 @@ SEEN = "messages"
 # LibreChat's clock, or ours, may be wrong: that changes nothing about how long somebody waited.
 _AHEAD = timedelta(days=1)
 _LONGEST_WAIT = 3600
+# An answer that is being written and has no model is waited for so long, which is less than it stays open.
+_NAMELESS = timedelta(minutes=55)
+_NOT_NAMED = ""
 
 # The label of a model, and the name of an agent.
 _Labels = Mapping[Model, tuple[str, str | None]]
+
+# A change of what all families count that are about people's chats.
+WITHOUT_SUBAGENTS = "0.2.0: without sub-agents' threads"
 
 
 @dataclass(frozen=True, slots=True)
 class MessageGroup:
     """Messages of one kind and model.
 
-    agent: its name, if they are an agent's answers. tokens, calls: of each message. prompts: the sum of the tokens of
-    the questions that they answer. waits: seconds from the question to each answer, if that is known. skipped: how many
-    have a tokenCount that is no number of tokens. hours: how many were created in each hour that is kept, by the last
+    model: None as long as it is not known, as of an answer that was half saved. agent: its name, if they are an
+    agent's answers. tokens, calls: of each message. prompts: the sum of the tokens of the questions that they answer.
+    waits: seconds from a question to its first answer, if that is known. skipped: how many have a tokenCount that is no
+    number of tokens. usage: of those that tell it. hours: how many were created in each hour that is kept, by the last
     label of what is counted in windows. counted: names of the metrics that they were counted in before.
     """
 
     kind: MessageKind
-    model: str
+    model: str | None
     agent: str | None
     tokens: Sequence[float]
-    calls: Sequence[tuple[ToolCall, ...]]
-    prompts: float
-    waits: Sequence[float]
-    skipped: int
-    hours: Mapping[str, int]
+    calls: Sequence[tuple[ToolCall, ...]] = ()
+    prompts: float = 0
+    waits: Sequence[float] = ()
+    skipped: int = 0
+    usage: Sequence[Usage] = ()
+    hours: Mapping[str, int] = field(default_factory=dict)
     counted: Collection[str] = frozenset()
 
     @property
@@ -65,16 +76,18 @@ class MessageGroup:
         return len(self.tokens)
 
 
-def waited(created: float, asked: float) -> float | None:
-    """Seconds between the Unix times of a question and its answer; None if either is 0, or they cannot be meant."""
-    seconds = created - abs(asked)
-    return seconds if created > 0 and asked and 0 <= seconds <= _LONGEST_WAIT else None
+def waited(created: float, question: Question) -> float | None:
+    """Seconds from the question to its first answer; None if this is not the first, or the times cannot be meant."""
+    seconds = created - abs(question.created)
+    is_first = 0 < created <= question.answered
+    return seconds if is_first and question.created and 0 <= seconds <= _LONGEST_WAIT else None
 
 
 def _group(
     reading: Reading,
     messages: Messages,
-    labels: tuple[str, str | None],
+    model: str | None,
+    agent: str | None,
     asked: Sequence[Question],
     counted: Collection[str] = frozenset(),
 ) -> MessageGroup:
@@ -82,21 +95,25 @@ def _group(
     hours: Counter[str] = Counter()
     if reading.kept is not None:
         hours.update(hour for created in messages.created if (hour := reading.hour(abs(created))) is not None)
-    waits = (waited(created, one.created) for created, one in zip(messages.created, asked, strict=False))
+    waits = (waited(created, one) for created, one in zip(messages.created, asked, strict=False))
     return MessageGroup(
         messages.kind,
-        *labels,
+        model,
+        agent,
         messages.tokens,
         messages.tool_calls,
         sum(one.tokens for one in asked),
         [one for one in waits if one is not None],
         messages.skipped,
+        messages.usage,
         hours,
         counted,
     )
 
 
 class MessagesFold(Fold[MessageGroup]):
+    """Counts people's chats, and the answers of sub-agents' threads apart."""
+
     name = MESSAGES
     collection = "messages"
     row = MESSAGE_ROW
@@ -110,16 +127,26 @@ class MessagesFold(Fold[MessageGroup]):
         self._seen_kept = seen_kept
         self.kinds = (Kind(SEEN, str(seen_kept)),)
 
+    def counts(self, counting: Counting[MessageGroup], group: MessageGroup) -> bool:
+        return counting.of_subagents == group.kind.subagent
+
     def fold_open(
         self, reading: Reading, rows: Sequence[Document], cells: Sequence[Cell | None]
     ) -> tuple[list[Found], Seen]:
         latest = (reading.now + _AHEAD).timestamp()
         found = [Message(row, latest) for row in rows]
+        name_servers(reading.librechat, found)
         questions = self._questions(reading, found)
-        told = zip(found, cells, strict=True)
-        unnamed = (one.kind.model for one, cell in told if not _is_named(cell, one.kind.model))
-        labels = read_labels(reading.librechat, unnamed)
-        counted = [self._found(reading, one, cell, labels, questions) for one, cell in zip(found, cells, strict=True)]
+        unnamed = [one for one, cell in zip(found, cells, strict=True) if not _is_named(cell, one.kind)]
+        labels = read_labels(reading.librechat, (one.kind.model for one in unnamed if not one.kind.subagent))
+        threads = read_subagents(reading.librechat, unnamed)
+        counted = []
+        for one, row, cell in zip(found, rows, cells, strict=True):
+            if one.kind.subagent:
+                counted.append(self._found_subagents(reading, one, cell, threads))
+            else:
+                is_early = row["_id"].generation_time > reading.now - _NAMELESS
+                counted.append(self._found(reading, one, cell, labels, questions, may_be_named=is_early))
         return counted, self._seen(reading, found)
 
     @staticmethod
@@ -127,7 +154,11 @@ class MessagesFold(Fold[MessageGroup]):
         """The questions of these answers, among those that were met lately if they can be."""
         for link, question in questions_among(found).items():
             known = reading.questions.get(link, NO_QUESTION)
-            reading.questions.put(link, max(question, known, key=lambda one: one.tokens))
+            reading.questions.put(link, question._replace(answered=min(question.answered, known.answered)))
+        for link, created in first_answers(found).items():
+            known = reading.questions.get(link, NO_QUESTION)
+            if known is not NO_QUESTION and created < known.answered:
+                reading.questions.put(link, known._replace(answered=created))
         wanted = {one.link for one in found if not one.kind.by_user and one.link is not None}
         return look_up(reading.librechat, wanted, reading.questions)
 
@@ -138,47 +169,69 @@ class MessagesFold(Fold[MessageGroup]):
         cell: Cell | None,
         labels: _Labels,
         questions: Mapping[Link, Question],
+        *,
+        may_be_named: bool,
     ) -> Found:
-        """What an answer was first counted with stays: an agent that is given another model moves no count."""
-        kind, pins = one.kind, cell.pins if cell is not None else None
-        if pins is not None and pins.model == kind.model:
-            label, agent = pins.label, pins.agent or labels.get(kind.model, ("", None))[1]
-        else:
-            label, agent = labels[kind.model]
-            if kind.failed or not kind.by_user:  # else no metric has it
-                label = reading.guard.admit("model", label)
+        """An agent that is given another model, and a question that is edited, move no count of an answer.
+
+        may_be_named: if it has no model yet, it may get one.
+        """
+        pins = cell.pins if cell is not None else None
+        named, agent = self._named(reading, one, pins, labels)
+        model = None if may_be_named and one.is_nameless else named
         asked: Sequence[Question] = ()
         prompt, is_asked = None, True
-        if not kind.by_user:
+        if not one.kind.by_user:
             question = questions.get(one.link, NO_QUESTION) if one.link is not None else NO_QUESTION
             before = pins.prompt if pins is not None else None
             is_asked = one.link is None or before is not None or one.link in questions
             if is_asked:
                 prompt = before if before is not None else question.tokens
-            asked = (Question(prompt or 0, question.created),)
+            asked = (question._replace(tokens=prompt or 0),)
         counted = cell.names() if cell is not None else frozenset()
-        group = _group(reading, one, (label, agent), asked, counted)
+        group = _group(reading, one, model, agent, asked, counted)
         created = abs(one.moment)
         moment = Moment(created, one.user, one.conversation, bool(one.tool_calls[0]))
-        is_final = is_asked and created <= reading.now.timestamp()
-        pins = Pins(kind.model, label, prompt, agent)
+        is_final = is_asked and model is not None and created <= reading.now.timestamp()
+        pins = Pins(one.kind.model, _NOT_NAMED if model is None else model, prompt, agent)
         return Found(self.count(reading, (group,)), pins, is_final, one.unsettled, moment)
+
+    @staticmethod
+    def _named(reading: Reading, one: Message, pins: Pins | None, labels: _Labels) -> tuple[str, str | None]:
+        """The label of its model and the name of its agent, which stay what they were first."""
+        if pins is not None and pins.model == one.kind.model and pins.label != _NOT_NAMED:
+            return pins.label, pins.agent or labels.get(one.kind.model, ("", None))[1]
+        label, agent = labels[one.kind.model]
+        if one.kind.failed or not one.kind.by_user:  # else no metric has it
+            label = reading.guard.admit("model", label)
+        return label, agent
+
+    def _found_subagents(self, reading: Reading, one: Message, cell: Cell | None, threads: Mapping[str, str]) -> Found:
+        pins = cell.pins if cell is not None else None
+        agent = (pins.agent if pins is not None else None) or threads.get(one.threads[0] or "", UNKNOWN)
+        group = MessageGroup(one.kind, None, agent, one.tokens)
+        return Found(self.count(reading, (group,)), Pins(one.kind.model, _NOT_NAMED, None, agent))
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
         latest = (reading.now + _AHEAD).timestamp()
-        found = read_messages(reading.librechat, match, tools=True, created=True, latest=latest)
-        questions = read_questions(reading.librechat, found)
-        labels = read_labels(reading.librechat, (messages.kind.model for messages in found))
-        groups = (
-            _group(
-                reading,
-                messages,
-                labels[messages.kind.model],
-                () if messages.kind.by_user else messages.asked(questions),
-            )
-            for messages in found
-        )
-        return self.count(reading, groups), self._seen(reading, found)
+        found = read_messages(reading.librechat, match, tools=True, created=True, usage=True, latest=latest)
+        name_servers(reading.librechat, found)
+        return self.count(reading, self._history(reading, found)), self._seen(reading, found)
+
+    @staticmethod
+    def _history(reading: Reading, found: Collection[Messages]) -> Iterator[MessageGroup]:
+        of_people = [messages for messages in found if not messages.kind.subagent]
+        questions = read_questions(reading.librechat, of_people)
+        labels = read_labels(reading.librechat, (messages.kind.model for messages in of_people))
+        for messages in of_people:
+            asked = () if messages.kind.by_user else messages.asked(questions)
+            yield _group(reading, messages, *labels[messages.kind.model], asked)
+        threads = read_subagents(reading.librechat, found)
+        for messages in found:
+            if messages.kind.subagent:
+                agents = Counter(threads.get(thread or "", UNKNOWN) for thread in messages.threads)
+                for agent, count in agents.items():
+                    yield MessageGroup(messages.kind, None, agent, [0] * count)
 
     def _seen(self, reading: Reading, found: Iterable[Messages]) -> Seen:
         """When each user was last seen."""
@@ -186,6 +239,8 @@ class MessagesFold(Fold[MessageGroup]):
         seen: dict[str, float] = {}
         if reading.wants(SEEN):
             for messages in found:
+                if messages.kind.subagent:
+                    continue
                 for user, created in zip(messages.users, messages.created, strict=True):
                     moment = abs(created)
                     if user is not None and since < moment <= until and moment > seen.get(user, 0):
@@ -193,7 +248,11 @@ class MessagesFold(Fold[MessageGroup]):
         return {SEEN: seen}
 
 
-def _is_named(cell: Cell | None, model: Model) -> bool:
+def _is_named(cell: Cell | None, kind: MessageKind) -> bool:
     """The message was counted before, as one of the same model, and with its agent's name if it has one."""
     pins = cell.pins if cell is not None else None
-    return pins is not None and pins.model == model and (pins.agent is not None or not isinstance(model, tuple))
+    if pins is None or pins.model != kind.model:
+        return False
+    if kind.subagent:
+        return pins.agent is not None
+    return pins.label != _NOT_NAMED and (pins.agent is not None or not isinstance(kind.model, tuple))

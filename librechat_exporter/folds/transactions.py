@@ -16,7 +16,7 @@ CLASSES = ("local", "external", "unclassified")
 # Users are seen with a transaction of a model of the class.
 SEEN_BY_CLASS = {name: f"window_{name}" for name in CLASSES}
 # Of chat requests, of which everything else is background.
-CHAT_CONTEXTS = frozenset(("message", "incomplete", "abort", "subagent"))
+CHAT_CONTEXTS = frozenset(("message", "incomplete", "abort", "subagent", "sequential"))
 
 
 def class_of(model: str, external: re.Pattern[str] | None) -> str:

@@ -47,7 +47,7 @@ class Period:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an export writes: days in their order, and the periods that are due."""
+    """The plan of an export: days in their order, and the periods that are due."""
 
     range: Range
     days: list[date]

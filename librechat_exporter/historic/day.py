@@ -1,4 +1,4 @@
-"""What a day holds: read from MongoDB by aggregation, the day's messages in slices of bounded size."""
+"""A day's rows, read from MongoDB by aggregation, its messages in slices of bounded size."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document
 from librechat_exporter.librechat.fields import (
     REGISTRATION,
+    SUBAGENT_THREADS,
     THUMBS_UP,
     UNKNOWN,
     created_between,
@@ -58,7 +59,7 @@ class Day:
 
 
 def user_key(settings: ExportSettings) -> UserKey | None:
-    """How daily_tokens_by_user names a user, by USER_IDS; None if it does not."""
+    """The function that names a user in daily_tokens_by_user, by USER_IDS; None if none is named."""
     if settings.user_ids == "none":
         return None
     if settings.user_ids == "raw":
@@ -69,19 +70,22 @@ def user_key(settings: ExportSettings) -> UserKey | None:
 def read_day(
     librechat: LibreChat, day: date, start: datetime, end: datetime, key: UserKey | None, labels: dict[Model, str]
 ) -> Day:
-    """What was created from start on and before end. Raises PyMongoError.
+    """The day's rows, of documents created from start on and before end. Raises PyMongoError.
 
     labels: the models' labels that are known already; those of this day are added.
     """
     found = Day(day)
     counts = _Counts(librechat, labels)
     for lower, upper in _slices(librechat, start, end):
-        counts.add(read_messages(librechat, created_between(lower, upper), tools=True, ratings=True))
+        messages = read_messages(librechat, created_between(lower, upper), tools=True, ratings=True)
+        counts.add([group for group in messages if not group.kind.subagent])
     found.users = {user for user in counts.users if user is not None}
     found.messages = counts.messages
     found.rows = counts.rows(key)
     found.rows[DAILY_USERS] = [(len(found.users),)]
-    found.rows[DAILY_MESSAGES] = [(counts.messages, librechat.count("conversations", created_between(start, end)))]
+    found.rows[DAILY_MESSAGES] = [
+        (counts.messages, librechat.count("conversations", created_between(start, end) | SUBAGENT_THREADS.match))
+    ]
     found.rows[DAILY_COST_BY_MODEL], skipped = _cost(librechat, start, end)
     found.skipped = counts.skipped + skipped
     return found

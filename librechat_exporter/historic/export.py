@@ -34,7 +34,7 @@ _PERIOD_SECONDS = 3600.0
 
 @dataclass
 class RunResult:
-    """What a run did. failed: days that are as they were before; problems: what went wrong, a line each."""
+    """The result of a run. failed: days that are as they were before; problems: a line for each."""
 
     days: int = 0
     rows: int = 0

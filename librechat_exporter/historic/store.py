@@ -119,7 +119,7 @@ class Store:
         return self._transaction(work)
 
     def outside(self, days: Range) -> int:
-        """How many rows cleanup would delete."""
+        """The number of rows that cleanup would delete."""
         return self._transaction(lambda cursor: sum(_count(cursor, *clause) for clause in _outside(cursor, days)))
 
     def cleanup(self, days: Range) -> int:
@@ -285,7 +285,7 @@ def _count(cursor: MySQLCursorAbstract, table: Table, condition: str, parameters
 
 
 def _changes(cursor: MySQLCursorAbstract) -> list[tuple[str, str]]:
-    """What the schema lacks: in words, and the statement that mends it."""
+    """The lacks of the schema: each in words, with the statement that mends it."""
     cursor.execute(
         "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLLATION_NAME FROM information_schema.COLUMNS"
         " WHERE TABLE_SCHEMA = DATABASE()"

@@ -1,4 +1,4 @@
-"""What a run tells Prometheus, through the textfile collector of node_exporter."""
+"""The result of a run, for Prometheus, through the textfile collector of node_exporter."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may ask, and how it is encrypted: WEB_CONFIG_FILE, in the format of Prometheus' exporter-toolkit.
+"""Access and encryption: WEB_CONFIG_FILE, in the format of Prometheus' exporter-toolkit.
 
 The format is described in docs/web-configuration.md of github.com/prometheus/exporter-toolkit. A key that it does not
 know, or that is not implemented here, is an error and not ignored. The file, certificates and keys are read anew when
@@ -186,7 +186,7 @@ class RateLimit(_Strict):
 
 
 class WebConfig(_Strict):
-    """What the file says."""
+    """The file's content."""
 
     tls_server_config: Tls | None = None
     http_server_config: Http = Http()
@@ -219,7 +219,7 @@ class Allowed:
 
 
 class Access:
-    """What WEB_CONFIG_FILE demands; nothing without one. Safe for use from several threads.
+    """The demands of WEB_CONFIG_FILE; none without one. Safe for use from several threads.
 
     Raises AccessError if the file cannot be used at the start.
     """
@@ -237,11 +237,11 @@ class Access:
         self._bucket = _Bucket(limit.interval, limit.burst) if limit.interval else None
 
     def tls(self) -> ssl.SSLContext | None:
-        """What a new connection is encrypted with, None for plain HTTP. Raises AccessError."""
+        """The TLS context of new connections, None for plain HTTP. Raises AccessError."""
         return self._current().context
 
     def check(self, headers: Mapping[str, str], peer: Any) -> Allowed | Response:
-        """Whether a request may be answered, else what is answered instead. Raises AccessError.
+        """Allows a request, or gives the response that refuses it. Raises AccessError.
 
         headers: by their names in lower case. peer: the client's certificate, as ssl.SSLSocket.getpeercert gives it.
         """
@@ -356,7 +356,7 @@ def _named(path: Path, config: WebConfig) -> list[Path]:
 
 
 def _stamp(path: Path) -> object:
-    """What tells a file from a later version of it."""
+    """A stamp that tells a file from a later version of it."""
     try:
         status = path.stat()
     except OSError as error:

@@ -25,7 +25,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 class Status(Protocol):
-    """What the page and the health checks ask the daemon."""
+    """The daemon, as the page and the health checks ask it."""
 
     def readiness(self) -> list[str]:
         """Why the exporter is not ready; empty if it is."""
@@ -34,13 +34,13 @@ class Status(Protocol):
         """Share of history that is folded, by source."""
 
     def outcomes(self) -> Mapping[str, Outcome]:
-        """What the collectors did in the last scrape."""
+        """The collectors' outcomes in the last scrape."""
 
     def problems(self) -> Mapping[str, str]:
-        """What went wrong in the last scrape, by collector."""
+        """The failures of the last scrape, by collector."""
 
     def is_up(self) -> bool:
-        """Whether MongoDB answered the last scrape."""
+        """True if MongoDB answered the last scrape."""
 
 
 def page(status: Status) -> bytes:

@@ -14,6 +14,7 @@ from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.ledger.windowed import HOUR, hour_of
 from librechat_exporter.librechat.database import LibreChat, Span
 from librechat_exporter.librechat.expressions import Document, Expression
+from librechat_exporter.librechat.fields import Without
 from librechat_exporter.librechat.messages import Link, Question
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.metrics.metric import Metric
@@ -108,13 +109,16 @@ class Counting(Generic[_Group]):
     """A collector counts documents of a source in these metrics.
 
     source: the fold's name. add: adds the samples of a group of documents that count alike; the fold says what a group
-    is. labels: expressions, for sources that are counted by their texts alone.
+    is. labels: expressions, for sources that are counted by their texts alone; without: documents that are not counted
+    there. of_subagents: messages of sub-agents' threads are counted, and no others.
     """
 
     source: str
     metrics: tuple[Metric, ...]
     add: Callable[[Samples, _Group], None]
     labels: tuple[Expression, ...] = ()
+    without: Without | None = None
+    of_subagents: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -139,13 +143,18 @@ class Fold(ABC, Generic[_Group]):
         self.countings = tuple(countings)
         self.metrics = tuple(metric for counting in self.countings for metric in counting.metrics)
 
+    def counts(self, counting: Counting[_Group], group: _Group) -> bool:
+        """The group is counted by this counting."""
+        return True
+
     def count(self, reading: Reading, groups: Iterable[_Group]) -> Samples:
         """The samples of these groups together."""
         samples = reading.samples()
         countings = [one for one in self.countings if reading.wants(*one.names)]
         for group in groups:
             for counting in countings:
-                counting.add(samples, group)
+                if self.counts(counting, group):
+                    counting.add(samples, group)
         return samples
 
     @abstractmethod

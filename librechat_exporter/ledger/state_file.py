@@ -140,7 +140,7 @@ class State:
         return memory
 
     def _file(self) -> tuple[object, ...] | None:
-        """What tells the file from another one; None if there is none."""
+        """The identity that tells the file from another one; None if there is none."""
         try:
             status = self._path.stat()
         except (FileNotFoundError, NotADirectoryError):

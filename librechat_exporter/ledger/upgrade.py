@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from fractions import Fraction
 
-from librechat_exporter.librechat.transactions import USD_PARTS
+from librechat_exporter.librechat.fields import USD_PARTS
 
 _FORM = 2
 # What was counted as fractions once: until which version of the source, and how many parts a value of 1 has now.

@@ -148,7 +148,7 @@ class LibreChat:
         return newest["_id"] if newest is not None else None
 
     def has_foreign_ids(self, collection: str) -> bool:
-        """Whether the collection holds documents whose `_id` is not an ObjectId. They sort at the ends of the index."""
+        """True if the collection holds documents whose `_id` is not an ObjectId. They sort at the ends of the index."""
         for direction in (1, -1):
             first = self._database[collection].find_one({}, {"_id": 1}, sort=[("_id", direction)])
             if first is not None and not isinstance(first["_id"], ObjectId):
@@ -190,7 +190,7 @@ class LibreChat:
             self.aggregate(collection, {}, {"$limit": 1}, {"$project": {"_id": 1}})
 
     def without_messages(self) -> str | None:
-        """What to say if this is no database of LibreChat's, None if it is one."""
+        """The line that says that this is no database of LibreChat's; None if it is one."""
         if self.identity() is not None:
             return None
         try:
@@ -212,7 +212,7 @@ class LibreChat:
         ]
 
     def has_ratings_index(self) -> bool:
-        """Whether an index leads to rated messages; not if the user may not look."""
+        """True if an index leads to rated messages; not if the user may not look."""
         try:
             return RATING_FIELD in self._indexes("messages")
         except pymongo.errors.OperationFailure:
@@ -252,7 +252,7 @@ class LibreChat:
     def count_by(
         self, collection: str, *fields: Expression, match: Document | None = None
     ) -> dict[tuple[str, ...], float]:
-        """How many documents there are of each combination of texts; "unknown" stands for none."""
+        """Counts the documents of each combination of texts; "unknown" stands for none."""
         found: dict[tuple[str, ...], float] = defaultdict(float)
         key = {str(number): field for number, field in enumerate(fields)}
         for row in self.aggregate(collection, match or {}, {"$group": {"_id": key, "count": {"$sum": 1}}}):
@@ -260,7 +260,7 @@ class LibreChat:
         return found
 
     def count_distinct(self, collection: str, field: Expression, match: Document) -> int:
-        """How many values but null the field has in the matching documents."""
+        """Counts the values but null that the field has in the matching documents."""
         rows = self.aggregate(collection, match, {"$group": {"_id": field}})
         return sum(row["_id"] is not None for row in rows)
 

@@ -14,6 +14,7 @@ Expression = Any
 # holds 200 characters, of up to four bytes.
 _LONGEST_TEXT = 800
 _MAX_AMOUNT = 10**12  # tokens or credits; a million dollars
+_MOST_PARTS = 10**18  # of what fits into 64 bits
 _WHITESPACE = " \t\n\r\v\f"
 
 
@@ -27,6 +28,11 @@ def has_type(field: str, kind: str) -> Expression:
 
 def is_null(field: str) -> Expression:
     return {"$eq": [{"$ifNull": [field, None]}, None]}
+
+
+def is_nothing() -> Document:
+    """Matches a field that is missing or null, as is_null is true for it."""
+    return {"$in": [None], "$not": {"$type": "array"}}
 
 
 def text(field: str, most_bytes: int = _LONGEST_TEXT, otherwise: Expression = None) -> Expression:
@@ -47,6 +53,10 @@ def is_filled(field: str) -> Expression:
     return {"$and": [has_type(field, "string"), {"$ne": [field, ""]}]}
 
 
+def trimmed(field: Expression) -> Expression:
+    return {"$trim": {"input": field, "chars": _WHITESPACE}}
+
+
 def begins(lowered: Expression, with_text: str) -> Expression:
     trimmed = {"$ltrim": {"input": lowered, "chars": _WHITESPACE}}
     return {"$eq": [{"$indexOfBytes": [trimmed, with_text]}, 0]}
@@ -58,13 +68,13 @@ def ends(lowered: Expression, with_text: str) -> Expression:
 
 
 def is_between(field: str, start: datetime, end: datetime) -> Expression:
-    """Whether the field is a date after start and not after end. In BSON's order only dates sort between two dates."""
+    """True for a date after start and not after end. In BSON's order only dates sort between two dates."""
     return {"$and": [{"$gt": [field, start]}, {"$lte": [field, end]}]}
 
 
-def is_amount(field: str) -> Expression:
-    """Whether the field is a number that can be meant. In BSON's order only numbers sort between two numbers."""
-    return {"$and": [{"$gte": [field, -_MAX_AMOUNT]}, {"$lte": [field, _MAX_AMOUNT]}]}
+def is_amount(field: str, most: int = _MAX_AMOUNT) -> Expression:
+    """True for a number that can be meant. In BSON's order only numbers sort between two numbers."""
+    return {"$and": [{"$gte": [field, -most]}, {"$lte": [field, most]}]}
 
 
 def amount(field: str) -> Expression:
@@ -75,4 +85,4 @@ def amount(field: str) -> Expression:
 def parts(field: str, of_one: int = 1) -> Expression:
     """The amount in whole parts, of which a value of 1 has so many; rounded half up."""
     whole = {"$toLong": {"$add": [{"$multiply": [{"$abs": field}, of_one]}, 0.5]}}
-    return when(is_amount(field), whole, 0)
+    return when(is_amount(field, min(_MAX_AMOUNT, _MOST_PARTS // of_one)), whole, 0)

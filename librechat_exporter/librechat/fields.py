@@ -4,6 +4,7 @@ Most are aggregation expressions that hold for documents of any shape; expressio
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from bson import ObjectId
 
@@ -11,13 +12,11 @@ from librechat_exporter.librechat.expressions import (
     Document,
     Expression,
     amount,
-    begins,
-    ends,
     filled,
     has_type,
     is_amount,
     is_between,
-    is_filled,
+    is_nothing,
     is_null,
     parts,
     text,
@@ -31,10 +30,9 @@ MAX_TOKENS = 2**31 - 1  # LibreChat keeps tokenCount as an int32
 # Credits are counted in whole parts: a sum of fractions depends on their order in its last digit, and a counter that
 # falls by that has been reset, for Prometheus.
 CREDIT_PARTS = 10_000
-_LONGEST_ERROR = 65_536
+# Of a dollar, which is a million credits.
+USD_PARTS = 1_000_000 * CREDIT_PARTS
 LONGEST_ID = 200  # LibreChat's ids are UUIDs and ObjectIds
-# Of one message, so many tool calls are told apart.
-MOST_CALLS = 1000
 
 
 # A user's message, or else an answer. Nothing but a missing, null or undefined value sorts between these two bounds.
@@ -82,109 +80,57 @@ MILLISECONDS = {"$toLong": "$createdAt"}
 IS_IMPORTED = when(
     has_type("$_id", "objectId"), {"$gt": [{"$subtract": [{"$toDate": "$_id"}, "$createdAt"]}, 86_400_000]}, False
 )
-CONVERSATION = text("$conversationId", LONGEST_ID)
+CONVERSATION_FIELD = "conversationId"
+CONVERSATION = when({"$ne": [f"${CONVERSATION_FIELD}", ""]}, text(f"${CONVERSATION_FIELD}", LONGEST_ID), None)
 MESSAGE_ID_FIELD = "messageId"
+PARENT_FIELD = "parentMessageId"
 # The indexes of LibreChat's schema that queries lean on: collection, leading field.
 NEEDED_INDEXES = (("messages", "createdAt"), ("messages", MESSAGE_ID_FIELD))
 # Of a user's message its own id, of an answer its question's.
-LINK = when(IS_USERS, text(f"${MESSAGE_ID_FIELD}", LONGEST_ID), text("$parentMessageId", LONGEST_ID))
+LINK = when(IS_USERS, text(f"${MESSAGE_ID_FIELD}", LONGEST_ID), text(f"${PARENT_FIELD}", LONGEST_ID))
+
+# A sub-agent's thread is written by machines: its messages name their task, its conversation the thread.
+IS_SUBAGENTS = {"$ne": [{"$ifNull": ["$subagentTask", None]}, None]}
+NOT_SUBAGENTS: Document = {"subagentTask": is_nothing()}
+
+
+class Without(NamedTuple):
+    """Documents that are left out: an expression that is true for them, and a match of all others."""
+
+    expression: Expression
+    match: Document
+
+
+SUBAGENT_THREADS = Without({"$ne": [{"$ifNull": ["$subagentThread", None]}, None]}, {"subagentThread": is_nothing()})
+# The sub-agent of a thread is named by its conversation.
+THREAD = when(IS_SUBAGENTS, CONVERSATION, None)
+THREADS_AGENT = {CONVERSATION_FIELD: 1, "agent": filled("$agent_id")}
+
+# What LibreChat tells of the model calls of an answer, in tokens and US dollars; null where it tells nothing.
+USAGE = when(
+    has_type("$metadata.usage", "object"),
+    {
+        "input": parts("$metadata.usage.input"),
+        "output": parts("$metadata.usage.output"),
+        "cache_read": parts("$metadata.usage.cacheRead"),
+        "cache_write": parts("$metadata.usage.cacheWrite"),
+        "cost": parts("$metadata.usage.cost", USD_PARTS),
+    },
+    None,
+)
 
 RATING_FIELD = "feedback.rating"
 RATING = f"${RATING_FIELD}"
 # Holds rated messages alone, and all that is read of them, so that the messages themselves are not read.
 RATINGS_INDEX = (
     "db.messages.createIndex("
-    '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1}, '
+    '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1, subagentTask: 1}, '
     '{name: "librechat_exporter_ratings", partialFilterExpression: {"feedback.rating": {$exists: true}}})'
 )
 RATED_AT = "$updatedAt"
 TAG = {"$ifNull": [text("$feedback.tag"), when(is_null("$feedback.tag"), None, UNKNOWN)]}
-IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}}
+IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}} | NOT_SUBAGENTS
 
-
-# A tool's name stands in one of three places, its output in one of two: the assistants endpoint has OpenAI's form.
-_TOOL_NAME = when(
-    is_filled("$$part.tool_call.name"),
-    text("$$part.tool_call.name"),
-    when(
-        is_filled("$$part.tool_call.function.name"),
-        text("$$part.tool_call.function.name"),
-        filled("$$part.tool_call.type"),
-    ),
-)
-
-
-# What LibreChat's agents and MCP servers report; an output that merely speaks of errors does not begin like this. It is
-# not told by regular expressions: the server gives up on them if the text is megabytes, or not valid UTF-8.
-def _tells_error(output: str, otherwise: Expression) -> Expression:
-    lowered = {"$toLower": output}
-    of_a_tool = {
-        "$or": [
-            {"$gte": [{"$indexOfBytes": [lowered, "tool call failed:"]}, 0]},
-            ends(lowered, "please fix your mistakes."),
-        ]
-    }
-    is_error = {
-        "$and": [
-            begins(lowered, "error"),
-            {
-                "$or": [
-                    begins(lowered, "error processing tool"),
-                    begins(lowered, "error calling tool"),
-                    {"$and": [begins(lowered, "error:"), of_a_tool]},
-                ]
-            },
-        ]
-    }
-    return when(has_type(output, "string"), is_error, otherwise)
-
-
-_TOOL_FAILED = _tells_error("$$part.tool_call.output", _tells_error("$$part.tool_call.function.output", False))
-_HAS_CALLS = when({"$isArray": "$content"}, {"$in": ["tool_call", "$content.type"]}, False)
-_CALLS = {"$filter": {"input": "$content", "as": "part", "cond": {"$eq": ["$$part.type", "tool_call"]}}}
-# The first MOST_CALLS tool calls of a message, their number, and its endpoint; null if it has none.
-TOOLS = when(
-    _HAS_CALLS,
-    {
-        "endpoint": filled("$endpoint"),
-        "count": {"$size": _CALLS},
-        "calls": {
-            "$map": {
-                "input": {"$slice": [_CALLS, MOST_CALLS]},
-                "as": "part",
-                "in": {"name": _TOOL_NAME, "failed": _TOOL_FAILED},
-            }
-        },
-    },
-    None,
-)
-# How a tool call ends that goes on after its message.
-_ENDED = ["completed", "error", "failed", "cancelled", "canceled", "timeout"]
-_BACKGROUND = "$content.tool_call.backgroundTask"
-# Whether more is to come: the answer is being written, or a tool call of it goes on.
-IS_UNSETTLED = {
-    "$or": [
-        {"$eq": ["$unfinished", True]},
-        when(
-            _HAS_CALLS,
-            {
-                "$gt": [
-                    {"$size": _BACKGROUND},
-                    {
-                        "$size": {
-                            "$filter": {
-                                "input": f"{_BACKGROUND}.status",
-                                "as": "status",
-                                "cond": {"$in": ["$$status", _ENDED]},
-                            }
-                        }
-                    },
-                ]
-            },
-            False,
-        ),
-    ]
-}
 
 # An agent's id in messages, and what its document says of it.
 AGENT_ID_FIELD = "id"
@@ -206,64 +152,24 @@ BALANCE_USER = "$user"
 CREDITS_LEFT = when(is_amount("$tokenCredits"), "$tokenCredits", None)
 REFILL = amount("$refillAmount")
 FILE_SOURCE = filled("$source")
+FILE_CONTEXT = filled("$context")
 FILE_TYPE = filled("$type")
 FILE_BYTES = amount("$bytes")
 CATEGORY = filled("$category")
 OUTCOME = filled("$outcome")
 STATUS = filled("$status")
 
-# Stopped by the user, or broken off.
-UNFINISHED = {"$or": [{"$eq": ["$unfinished", True]}, {"$eq": ["$finish_reason", "incomplete"]}]}
-
-
-# The types of LibreChat's errors and violations. A text could quote anything else, so nothing else becomes a label.
-REASONS = (
-    *("token_balance", "illegal_model_request", "concurrent", "message_limit", "moderation", "ban", "refusal"),
-    *("no_user_key", "expired_user_key", "invalid_user_key", "auth_failed", "no_base_url", "invalid_base_url"),
-    *("missing_model", "models_not_loaded", "endpoint_models_not_loaded", "invalid_agent_provider"),
-    *("input_length", "invalid_request", "invalid_action", "no_system_messages", "tool_call_limit"),
-    *("google_error", "google_tool_conflict", "file_upload_limit"),
-)
-
-
-def _error_type(error: Expression) -> Expression:
-    """What follows `"type":` in a text that quotes LibreChat's own JSON; null if nothing does."""
-    return {"$arrayElemAt": [{"$split": [{"$arrayElemAt": [{"$split": [error, '"type":"']}, 1]}, '"']}, 0]}
-
-
-_ERROR_PARTS = {
-    "$filter": {
-        "input": when({"$isArray": "$content"}, "$content", []),
-        "as": "part",
-        "cond": {"$eq": ["$$part.type", "error"]},
-    }
-}
-# Why LibreChat rejected a request, as it writes it into the failed message: its place in REASONS, -1 for anything else.
-REASON = {
-    "$indexOfArray": [
-        list(REASONS),
-        {
-            "$ifNull": [
-                _error_type(text("$text", _LONGEST_ERROR)),
-                {
-                    "$arrayElemAt": [
-                        {
-                            "$map": {
-                                "input": _ERROR_PARTS,
-                                "as": "part",
-                                "in": _error_type(text("$$part.error", _LONGEST_ERROR)),
-                            }
-                        },
-                        0,
-                    ]
-                },
-            ]
-        },
+IS_BEING_WRITTEN = {"$eq": ["$unfinished", True]}
+# Stopped by the user, or broken off; not by its own many tool calls.
+UNFINISHED = {
+    "$or": [
+        {"$and": [IS_BEING_WRITTEN, {"$ne": ["$finish_reason", "tool_call_limit"]}]},
+        {"$eq": ["$finish_reason", "incomplete"]},
     ]
 }
 
-# A conversation lists its messages; one that was imported does not.
-MESSAGES_LISTED = when({"$isArray": "$messages"}, {"$size": "$messages"}, 0)
+
+SERVER_NAME = filled("$serverName")
 # A ban's key is a user's id or an address. LibreChat once kept bans among its logs; keys `ban:` are its cache of them.
 BAN_COLLECTIONS = ("bans", "logs")
 
@@ -278,7 +184,7 @@ def is_unexpired(now: datetime) -> Document:
     return {"expiration": {"$gt": now}}
 
 
-IS_TEMPORARY: Document = {"isTemporary": True}
+IS_TEMPORARY: Document = {"isTemporary": True} | SUBAGENT_THREADS.match
 
 
 # Of any date that can be meant.
@@ -349,6 +255,11 @@ def used_between(start: datetime, end: datetime) -> Document:
 def inserted_between(start: datetime, end: datetime) -> Document:
     """Matches documents by the time in their `_id`, from start on and before end, to the second."""
     return {"_id": {"$gte": ObjectId.from_datetime(start), "$lt": ObjectId.from_datetime(end)}}
+
+
+def not_created_within(end: datetime, length: timedelta) -> Document:
+    """Matches all other documents."""
+    return {"$nor": [created_within(end, length)]}
 
 
 def created_within(end: datetime, length: timedelta) -> Document:

@@ -10,25 +10,30 @@ from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document, when
 from librechat_exporter.librechat.fields import (
     CONVERSATION,
+    CONVERSATION_FIELD,
     CREATED,
     FAILED,
-    IS_UNSETTLED,
+    IS_BEING_WRITTEN,
+    IS_SUBAGENTS,
     IS_USERS,
     LINK,
     MESSAGE_ID_FIELD,
     MODEL,
+    NOT_SUBAGENTS,
+    PARENT_FIELD,
     RATING,
     RATINGS,
-    REASON,
-    REASONS,
     TAG,
+    THREAD,
     TOKENS,
-    TOOLS,
     UNFINISHED,
-    UNKNOWN,
+    USAGE,
     USER,
 )
 from librechat_exporter.librechat.models import Model, model_of
+from librechat_exporter.librechat.rejection_fields import REASON, REASONS
+from librechat_exporter.librechat.tool_calls import tool_calls
+from librechat_exporter.librechat.tool_fields import IS_UNSETTLED, TOOLS
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 
 _LOOK_UP_AT_ONCE = 500
@@ -38,10 +43,14 @@ Link = tuple[str | None, str]
 
 
 class Question(NamedTuple):
-    """A question's tokens, and its createdAt as in Messages."""
+    """A question's tokens, its createdAt as in Messages, and when the first answer to it was created.
+
+    Those of its answers that are stored tell what is the first, and not when they are imported.
+    """
 
     tokens: float
     created: float
+    answered: float = float("inf")
 
 
 NO_QUESTION = Question(0, 0)
@@ -52,34 +61,47 @@ _KIND: Document = {
     "failed": FAILED,
     "model": MODEL,
     "unfinished": UNFINISHED,
+    "subagent": IS_SUBAGENTS,
     "reason": when(FAILED, REASON, None),
 }
-_EACH: Document = {"user": USER, "link": LINK, "tokens": TOKENS}
+_EACH: Document = {"user": USER, "link": LINK, "tokens": TOKENS, "thread": THREAD}
 # A message by itself, of bounded size: for Message.
 MESSAGE_ROW: Document = (
-    _KIND | _EACH | {"created": CREATED, "tools": TOOLS, "conversation": CONVERSATION, "unsettled": IS_UNSETTLED}
+    _KIND
+    | _EACH
+    | {
+        "created": CREATED,
+        "tools": TOOLS,
+        "usage": USAGE,
+        "conversation": CONVERSATION,
+        "unsettled": IS_UNSETTLED,
+        "written": IS_BEING_WRITTEN,
+    }
 )
 
 
-class ToolCall(NamedTuple):
-    """A tool's name, whether the call failed, and the endpoint of its message; "unknown" stands for no name."""
+class Usage(NamedTuple):
+    """Tokens of an answer's model calls, and their cost in parts of a dollar, of which there are USD_PARTS."""
 
-    name: str
-    failed: bool
-    endpoint: str
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cost: int
 
 
 class MessageKind(NamedTuple):
     """Messages that are counted together share these.
 
-    unfinished: stopped by the user, or broken off. reason: why one failed, in LibreChat's word; None if it did not, or
-    said nothing that is one of REASONS.
+    unfinished: stopped by the user, or broken off. subagent: written in a sub-agent's thread, by nobody for nobody.
+    reason: why one failed, in LibreChat's word; None if it did not, or said nothing that is one of REASONS.
     """
 
     by_user: bool
     failed: bool
     model: Model
     unfinished: bool
+    subagent: bool
     reason: str | None
 
     @classmethod
@@ -90,6 +112,7 @@ class MessageKind(NamedTuple):
             row["failed"],
             model_of(row["model"]),
             row["unfinished"],
+            row["subagent"],
             REASONS[reason] if reason is not None and reason >= 0 else None,
         )
 
@@ -101,7 +124,8 @@ class Messages:
     tokens: whole; 0 where tokenCount cannot be used; skipped counts those of these where there was something.
     created: createdAt as a Unix time; 0 if it is no date that can be meant, or was not asked for; negative if it is
     more than a day before the time of the `_id`, as of an imported chat.
-    tool_calls: of each message, if tools were asked for.
+    tool_calls: of each message, if tools were asked for. usage: of those that tell it, if that was asked for.
+    threads: the conversation of each, if it is a sub-agent's thread.
     rating, tag: of each of them, None where there is none, if ratings were asked for.
     """
 
@@ -112,7 +136,9 @@ class Messages:
         self.links = _links(self.users, row["link"])
         self.tokens, self.skipped = _tokens(row["tokens"])
         self.created = _created(row.get("created", [0] * len(self.users)), latest)
-        self.tool_calls = [() if tools is None else _tool_calls(tools) for tools in row.get("tools", ())]
+        self.threads: list[str | None] = row["thread"]
+        self.tool_calls = [() if tools is None else tool_calls(tools) for tools in row.get("tools", ())]
+        self.usage = [_usage(told) for told in row.get("usage", ()) if told is not None]
         rated = row["_id"].get("rated") or {}
         self.rating: str | None = rated.get("rating")
         self.tag: str | None = (rated.get("tag") or "")[:MAX_LABEL_LENGTH] or None
@@ -128,7 +154,8 @@ class Messages:
 class Message(Messages):
     """One message.
 
-    unsettled: more is to come, as the answer is being written. conversation: a hash of its id.
+    unsettled: more is to come, as the answer is being written. is_nameless: it is being written, and has no model yet.
+    conversation: a hash of its id.
     """
 
     def __init__(self, row: Document, latest: float) -> None:
@@ -141,9 +168,16 @@ class Message(Messages):
         self.tokens, self.skipped = [_whole(row["tokens"])], int(_is_skipped(row["tokens"]))
         self.moment = row["created"] / 1000 if row["created"] <= latest * 1000 else 0
         self.created = [self.moment]
-        self.tool_calls = [_tool_calls(row["tools"]) if row["tools"] is not None else ()]
+        self.tool_calls = [tool_calls(row["tools"]) if row["tools"] is not None else ()]
+        self.usage = [_usage(row["usage"])] if row["usage"] is not None else []
+        self.is_nameless = row["written"] and not self.kind.model and not self.kind.by_user
+        self.threads = [row["thread"]]
         self.conversation = hash(row["conversation"]) if row["conversation"] else None
         self.unsettled: bool = row["unsettled"]
+
+
+def _usage(told: Document) -> Usage:
+    return Usage(**{name: int(told[name]) for name in Usage._fields})
 
 
 def _users(users: list[Any]) -> list[str | None]:
@@ -181,34 +215,27 @@ def _created(milliseconds: list[float], latest: float) -> list[float]:
     return created if max(created) <= latest else [one if one <= latest else 0 for one in created]
 
 
-def _tool_calls(tools: Document) -> tuple[ToolCall, ...]:
-    """Of what TOOLS gives. Of those beyond MOST_CALLS, the number alone is known."""
-    endpoint = (tools["endpoint"] or UNKNOWN)[:MAX_LABEL_LENGTH]
-    calls = tuple(
-        ToolCall((call["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], call["failed"], endpoint) for call in tools["calls"]
-    )
-    beyond: int = tools["count"] - len(calls)
-    return calls + (ToolCall(UNKNOWN, False, endpoint),) * beyond
-
-
 def read_messages(
     librechat: LibreChat,
     match: Document,
     *,
     tools: bool = False,
     created: bool = False,
+    usage: bool = False,
     ratings: bool = False,
     latest: float = float("inf"),
 ) -> list[Messages]:
     """The matching messages, by what they share.
 
-    tools, created: with these. ratings: set apart by rating and tag. latest: of Messages.
+    tools, created, usage: with these. ratings: set apart by rating and tag. latest: of Messages.
     """
     shared, each = dict(_KIND), dict(_EACH)
     if created:
         each["created"] = CREATED
     if tools:
         each["tools"] = TOOLS
+    if usage:
+        each["usage"] = USAGE
     if ratings:
         shared["rated"] = when({"$in": [RATING, list(RATINGS)]}, {"rating": RATING, "tag": TAG}, None)
     group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
@@ -216,13 +243,16 @@ def read_messages(
 
 
 def read_users(librechat: LibreChat, match: Document) -> set[str]:
-    """Ids of the users who wrote the matching messages."""
-    rows = librechat.aggregate("messages", match, {"$group": {"_id": USER}})
+    """Ids of the users whose chats the matching messages are of."""
+    rows = librechat.aggregate("messages", {"$and": [match, NOT_SUBAGENTS]}, {"$group": {"_id": USER}})
     return {str(row["_id"]) for row in rows if row["_id"]}
 
 
 def read_questions(librechat: LibreChat, messages: Collection[Messages]) -> dict[Link, Question]:
-    """The questions of all answers among these: nearly all stand among the same messages, the rest is looked up."""
+    """The questions of all answers among these: nearly all stand among the same messages, the rest is looked up.
+
+    These messages must be all of a range of `_id`s: answers follow their question, so that the first one is there.
+    """
     questions = questions_among(messages)
     answers = (group for group in messages if not group.kind.by_user)
     return look_up(librechat, {link for group in answers for link in group.links if link is not None}, questions)
@@ -234,18 +264,38 @@ def look_up(librechat: LibreChat, wanted: set[Link], known: Mapping[Link, Questi
     ids = sorted({message_id for _, message_id in missing})
     found = {link: known[link] for link in wanted - missing}
     for start in range(0, len(ids), _LOOK_UP_AT_ONCE):
-        match = {MESSAGE_ID_FIELD: {"$in": ids[start : start + _LOOK_UP_AT_ONCE]}}
-        read = questions_among(read_messages(librechat, match, created=True))
+        some = ids[start : start + _LOOK_UP_AT_ONCE]
+        match = {MESSAGE_ID_FIELD: {"$in": some}}
+        conversations = librechat.aggregate("messages", match, {"$group": {"_id": CONVERSATION}})
+        # No index leads from a question to its answers, but one to its conversation.
+        named = {CONVERSATION_FIELD: {"$in": [row["_id"] for row in conversations if row["_id"] is not None]}}
+        answers = read_messages(librechat, named | {PARENT_FIELD: {"$in": some}}, created=True)
+        read = questions_among([*read_messages(librechat, match, created=True), *answers])
         found |= {link: question for link, question in read.items() if link in missing}
     return found
 
 
-def questions_among(messages: Iterable[Messages]) -> dict[Link, Question]:
-    """Users' messages by their links; of several with one link, that with the most tokens stays."""
+def questions_among(messages: Collection[Messages]) -> dict[Link, Question]:
+    """Users' messages by their links, and when those of their answers that are among these were created.
+
+    Of several questions with one link, that with the most tokens stays.
+    """
+    first = first_answers(messages)
     questions: dict[Link, Question] = {}
     for group in messages:
-        if group.kind.by_user:
+        if group.kind.by_user and not group.kind.subagent:
             for link, tokens, created in zip(group.links, group.tokens, group.created, strict=True):
                 if link is not None and tokens >= questions.get(link, NO_QUESTION).tokens:
-                    questions[link] = Question(tokens, created)
+                    questions[link] = Question(tokens, created, first.get(link, float("inf")))
     return questions
+
+
+def first_answers(messages: Iterable[Messages]) -> dict[Link, float]:
+    """When the first of these answers to each question was created."""
+    first: dict[Link, float] = {}
+    for group in messages:
+        if not group.kind.by_user and not group.kind.subagent:
+            for link, created in zip(group.links, group.created, strict=True):
+                if link is not None and created > 0 and created < first.get(link, float("inf")):
+                    first[link] = created
+    return first

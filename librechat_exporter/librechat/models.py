@@ -1,10 +1,11 @@
 """Models and agents: an agent's messages name the agent, whose document names the model."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from librechat_exporter.librechat.database import LibreChat, allowed
 from librechat_exporter.librechat.expressions import Document
-from librechat_exporter.librechat.fields import AGENT, AGENT_ID_FIELD, UNKNOWN
+from librechat_exporter.librechat.fields import AGENT, AGENT_ID_FIELD, CONVERSATION_FIELD, THREADS_AGENT, UNKNOWN
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 
 # A model's name, an agent's id in a tuple, or None.
@@ -12,8 +13,14 @@ Model = str | tuple[str] | None
 _LOOK_UP_AT_ONCE = 500
 
 
+class Threaded(Protocol):
+    """Messages: the conversation of each that stands in a sub-agent's thread."""
+
+    threads: list[str | None]
+
+
 def model_of(value: str | list[str] | None) -> Model:
-    """What the server made of MODEL, cut to what a label may hold."""
+    """The server's value of MODEL, cut to the length of a label."""
     if isinstance(value, list):
         return (value[0],) if value[0] is not None else None  # an id that is absurdly long
     return value[:MAX_LABEL_LENGTH] if value is not None else None
@@ -25,16 +32,29 @@ def read_agents(librechat: LibreChat, models: Iterable[Model]) -> dict[str, tupl
     found = dict.fromkeys(wanted, (UNKNOWN, UNKNOWN))
     for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
         match = {AGENT_ID_FIELD: {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}
-        for row in _read(librechat, match):
+        for row in _read(librechat, "agents", match, AGENT):
             if isinstance(row.get(AGENT_ID_FIELD), str):
                 model, name = ((row[field] or UNKNOWN)[:MAX_LABEL_LENGTH] for field in ("model", "name"))
                 found[row[AGENT_ID_FIELD]] = model, name
     return found
 
 
-def _read(librechat: LibreChat, match: Document) -> list[Document]:
+def read_subagents(librechat: LibreChat, messages: Iterable[Threaded]) -> dict[str, str]:
+    """The name of the agent of each sub-agent's thread among these messages, by the thread's conversationId."""
+    wanted = sorted({thread for one in messages for thread in one.threads if thread is not None})
+    agents: dict[str, Model] = {}
+    for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
+        match = {CONVERSATION_FIELD: {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}
+        for row in _read(librechat, "conversations", match, THREADS_AGENT):
+            if isinstance(row[CONVERSATION_FIELD], str):
+                agents[row[CONVERSATION_FIELD]] = (row["agent"],) if row["agent"] is not None else None
+    named = read_agents(librechat, agents.values())
+    return {thread: named[agent[0]][1] for thread, agent in agents.items() if isinstance(agent, tuple)}
+
+
+def _read(librechat: LibreChat, collection: str, match: Document, row: Document) -> list[Document]:
     """Agents that may not be read are unknown: their messages are counted all the same."""
-    rows = allowed(lambda: librechat.aggregate("agents", match, {"$project": AGENT}))
+    rows = allowed(lambda: librechat.aggregate(collection, match, {"$project": row}))
     return [] if rows is None else rows
 
 

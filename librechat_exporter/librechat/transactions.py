@@ -8,17 +8,14 @@ from librechat_exporter.librechat.fields import (
     AMOUNTS,
     BILLED,
     CREATED,
-    CREDIT_PARTS,
     GRANTED,
     HAS_AMOUNTS,
     UNKNOWN,
+    USD_PARTS,
     USER,
     hour_of_creation,
 )
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
-
-# Of a dollar, which is a million credits.
-USD_PARTS = 1_000_000 * CREDIT_PARTS
 
 _SKIPPED = when(HAS_AMOUNTS, 0, 1)
 # A transaction by itself: for Billed.of_row.

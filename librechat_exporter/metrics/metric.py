@@ -33,7 +33,10 @@ class Metric:
     parts: what the ledger counts, in whole numbers, has so many of them to a value of 1; of a histogram its SUM.
 
     changes: a sentence for each change of what is counted, with the version that brought it. The ledger keeps the
-    totals over a change and counts the new way from then on.
+    totals over a change and counts the new way from then on; documents that were counted stay as they were.
+
+    since: sentences about changes that do not need that: what a document no longer counts as stays in its cell, what it
+    counts as besides comes once.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Metric:
     recent_of: str = ""
     parts: int = 1
     changes: tuple[str, ...] = ()
+    since: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash(self.name)  # of all fields, it takes longer than what it is needed for

@@ -19,13 +19,14 @@ class Samples(dict[Series, float]):
         self._guard = guard
         self._only = only
 
-    def add(self, metric: Metric, amount: float, *values: str) -> None:
-        if self._only is not None and metric.name not in self._only:
+    def add(self, metric: Metric, amount: float, *values: str | None) -> None:
+        """Nothing is counted as long as a label has no value yet, which is None."""
+        if (self._only is not None and metric.name not in self._only) or None in values:
             return
-        series = self._guard.series(metric, values)
+        series = self._guard.series(metric, values)  # type: ignore[arg-type]
         self[series] = self.get(series, 0) + amount
 
-    def observe(self, metric: Metric, observations: Collection[float], *values: str) -> None:
+    def observe(self, metric: Metric, observations: Collection[float], *values: str | None) -> None:
         """Adds observations to a histogram, as values, not parts."""
         if len(observations) == 1:
             [one] = observations

@@ -29,11 +29,11 @@ _COST = Metric(
 
 
 def _add(samples: Samples, group: MessageGroup) -> None:
-    if group.kind.by_user or not group.usage:
+    if group.kind.by_user or group.usage is None:
         return
     for token_type in ("input", "output", "cache_read", "cache_write"):
-        samples.add(_TOKENS, sum(getattr(one, token_type) for one in group.usage), group.model, token_type)
-    samples.add(_COST, sum(one.cost for one in group.usage), group.model)
+        samples.add(_TOKENS, getattr(group.usage, token_type), group.model, token_type)
+    samples.add(_COST, group.usage.cost, group.model)
 
 
 def collectors(_settings: Settings) -> list[Collector]:

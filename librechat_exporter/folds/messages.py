@@ -20,6 +20,7 @@ from librechat_exporter.librechat.messages import (
     Messages,
     Question,
     Usage,
+    count_threads,
     first_answers,
     look_up,
     questions_among,
@@ -55,8 +56,9 @@ class MessageGroup:
     model: None as long as it is not known, as of an answer that was half saved. agent: its name, if they are an
     agent's answers. tokens, calls: of each message. prompts: the sum of the tokens of the questions that they answer.
     waits: seconds from a question to its first answer, if that is known. skipped: how many have a tokenCount that is no
-    number of tokens. usage: of those that tell it. hours: how many were created in each hour that is kept, by the last
-    label of what is counted in windows. counted: names of the metrics that they were counted in before.
+    number of tokens. usage: of all together, None if none tells it. hours: how many were created in each hour that is
+    kept, by the last label of what is counted in windows. counted: names of the metrics that they were counted in
+    before.
     """
 
     kind: MessageKind
@@ -67,7 +69,7 @@ class MessageGroup:
     prompts: float = 0
     waits: Sequence[float] = ()
     skipped: int = 0
-    usage: Sequence[Usage] = ()
+    usage: Usage | None = None
     hours: Mapping[str, int] = field(default_factory=dict)
     counted: Collection[str] = frozenset()
 
@@ -92,9 +94,10 @@ def _group(
     counted: Collection[str] = frozenset(),
 ) -> MessageGroup:
     """asked: the questions of these answers."""
-    hours: Counter[str] = Counter()
+    hours: dict[str, int] = {}
     if reading.kept is not None:
-        hours.update(hour for created in messages.created if (hour := reading.hour(abs(created))) is not None)
+        counted_by_hour = Counter(map(reading.hour, map(abs, messages.created)))
+        hours = {hour: count for hour, count in counted_by_hour.items() if hour is not None}
     waits = (waited(created, one) for created, one in zip(messages.created, asked, strict=False))
     return MessageGroup(
         messages.kind,
@@ -139,7 +142,7 @@ class MessagesFold(Fold[MessageGroup]):
         questions = self._questions(reading, found)
         unnamed = [one for one, cell in zip(found, cells, strict=True) if not _is_named(cell, one.kind)]
         labels = read_labels(reading.librechat, (one.kind.model for one in unnamed if not one.kind.subagent))
-        threads = read_subagents(reading.librechat, unnamed)
+        threads = read_subagents(reading.librechat, (one.thread for one in unnamed if one.thread is not None))
         counted = []
         for one, row, cell in zip(found, rows, cells, strict=True):
             if one.kind.subagent:
@@ -208,7 +211,7 @@ class MessagesFold(Fold[MessageGroup]):
 
     def _found_subagents(self, reading: Reading, one: Message, cell: Cell | None, threads: Mapping[str, str]) -> Found:
         pins = cell.pins if cell is not None else None
-        agent = (pins.agent if pins is not None else None) or threads.get(one.threads[0] or "", UNKNOWN)
+        agent = (pins.agent if pins is not None else None) or threads.get(one.thread or "", UNKNOWN)
         group = MessageGroup(one.kind, None, agent, one.tokens)
         return Found(self.count(reading, (group,)), Pins(one.kind.model, _NOT_NAMED, None, agent))
 
@@ -216,22 +219,22 @@ class MessagesFold(Fold[MessageGroup]):
         latest = (reading.now + _AHEAD).timestamp()
         found = read_messages(reading.librechat, match, tools=True, created=True, usage=True, latest=latest)
         name_servers(reading.librechat, found)
-        return self.count(reading, self._history(reading, found)), self._seen(reading, found)
+        return self.count(reading, self._history(reading, match, found)), self._seen(reading, found)
 
     @staticmethod
-    def _history(reading: Reading, found: Collection[Messages]) -> Iterator[MessageGroup]:
+    def _history(reading: Reading, match: Document, found: Collection[Messages]) -> Iterator[MessageGroup]:
         of_people = [messages for messages in found if not messages.kind.subagent]
         questions = read_questions(reading.librechat, of_people)
         labels = read_labels(reading.librechat, (messages.kind.model for messages in of_people))
         for messages in of_people:
             asked = () if messages.kind.by_user else messages.asked(questions)
             yield _group(reading, messages, *labels[messages.kind.model], asked)
-        threads = read_subagents(reading.librechat, found)
-        for messages in found:
-            if messages.kind.subagent:
-                agents = Counter(threads.get(thread or "", UNKNOWN) for thread in messages.threads)
-                for agent, count in agents.items():
-                    yield MessageGroup(messages.kind, None, agent, [0] * count)
+        kind = next((one.kind for one in found if one.kind.subagent and not one.kind.by_user), None)
+        if kind is not None:
+            threads = count_threads(reading.librechat, match)
+            agents = read_subagents(reading.librechat, (thread for thread in threads if thread is not None))
+            for thread, count in threads.items():
+                yield MessageGroup(kind, None, agents.get(thread or "", UNKNOWN), [0] * count)
 
     def _seen(self, reading: Reading, found: Iterable[Messages]) -> Seen:
         """When each user was last seen."""

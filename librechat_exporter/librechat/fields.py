@@ -92,6 +92,7 @@ LINK = when(IS_USERS, text(f"${MESSAGE_ID_FIELD}", LONGEST_ID), text(f"${PARENT_
 # A sub-agent's thread is written by machines: its messages name their task, its conversation the thread.
 IS_SUBAGENTS = {"$ne": [{"$ifNull": ["$subagentTask", None]}, None]}
 NOT_SUBAGENTS: Document = {"subagentTask": is_nothing()}
+OF_SUBAGENTS: Document = {"$nor": [NOT_SUBAGENTS]}
 
 
 class Without(NamedTuple):
@@ -103,21 +104,17 @@ class Without(NamedTuple):
 
 SUBAGENT_THREADS = Without({"$ne": [{"$ifNull": ["$subagentThread", None]}, None]}, {"subagentThread": is_nothing()})
 # The sub-agent of a thread is named by its conversation.
-THREAD = when(IS_SUBAGENTS, CONVERSATION, None)
 THREADS_AGENT = {CONVERSATION_FIELD: 1, "agent": filled("$agent_id")}
 
-# What LibreChat tells of the model calls of an answer, in tokens and US dollars; null where it tells nothing.
-USAGE = when(
-    has_type("$metadata.usage", "object"),
-    {
-        "input": parts("$metadata.usage.input"),
-        "output": parts("$metadata.usage.output"),
-        "cache_read": parts("$metadata.usage.cacheRead"),
-        "cache_write": parts("$metadata.usage.cacheWrite"),
-        "cost": parts("$metadata.usage.cost", USD_PARTS),
-    },
-    None,
-)
+# What LibreChat tells of the model calls of an answer, in tokens and parts of US dollars; 1 where it tells any.
+USAGE = {
+    "told": when(has_type("$metadata.usage", "object"), 1, 0),
+    "input": parts("$metadata.usage.input"),
+    "output": parts("$metadata.usage.output"),
+    "cache_read": parts("$metadata.usage.cacheRead"),
+    "cache_write": parts("$metadata.usage.cacheWrite"),
+    "cost": parts("$metadata.usage.cost", USD_PARTS),
+}
 
 RATING_FIELD = "feedback.rating"
 RATING = f"${RATING_FIELD}"

@@ -20,11 +20,11 @@ from librechat_exporter.librechat.fields import (
     MESSAGE_ID_FIELD,
     MODEL,
     NOT_SUBAGENTS,
+    OF_SUBAGENTS,
     PARENT_FIELD,
     RATING,
     RATINGS,
     TAG,
-    THREAD,
     TOKENS,
     UNFINISHED,
     USAGE,
@@ -64,7 +64,7 @@ _KIND: Document = {
     "subagent": IS_SUBAGENTS,
     "reason": when(FAILED, REASON, None),
 }
-_EACH: Document = {"user": USER, "link": LINK, "tokens": TOKENS, "thread": THREAD}
+_EACH: Document = {"user": USER, "link": LINK, "tokens": TOKENS}
 # A message by itself, of bounded size: for Message.
 MESSAGE_ROW: Document = (
     _KIND
@@ -72,17 +72,18 @@ MESSAGE_ROW: Document = (
     | {
         "created": CREATED,
         "tools": TOOLS,
-        "usage": USAGE,
         "conversation": CONVERSATION,
         "unsettled": IS_UNSETTLED,
         "written": IS_BEING_WRITTEN,
     }
+    | {f"usage_{name}": expression for name, expression in USAGE.items()}
 )
 
 
 class Usage(NamedTuple):
-    """Tokens of an answer's model calls, and their cost in parts of a dollar, of which there are USD_PARTS."""
+    """Sums over answers' model calls: how many answers told of them, tokens, and the cost in parts of a dollar."""
 
+    told: int
     input: int
     output: int
     cache_read: int
@@ -124,8 +125,7 @@ class Messages:
     tokens: whole; 0 where tokenCount cannot be used; skipped counts those of these where there was something.
     created: createdAt as a Unix time; 0 if it is no date that can be meant, or was not asked for; negative if it is
     more than a day before the time of the `_id`, as of an imported chat.
-    tool_calls: of each message, if tools were asked for. usage: of those that tell it, if that was asked for.
-    threads: the conversation of each, if it is a sub-agent's thread.
+    tool_calls: of each message, if tools were asked for. usage: of all together, if that was asked for.
     rating, tag: of each of them, None where there is none, if ratings were asked for.
     """
 
@@ -136,9 +136,8 @@ class Messages:
         self.links = _links(self.users, row["link"])
         self.tokens, self.skipped = _tokens(row["tokens"])
         self.created = _created(row.get("created", [0] * len(self.users)), latest)
-        self.threads: list[str | None] = row["thread"]
         self.tool_calls = [() if tools is None else tool_calls(tools) for tools in row.get("tools", ())]
-        self.usage = [_usage(told) for told in row.get("usage", ()) if told is not None]
+        self.usage = _usage(row)
         rated = row["_id"].get("rated") or {}
         self.rating: str | None = rated.get("rating")
         self.tag: str | None = (rated.get("tag") or "")[:MAX_LABEL_LENGTH] or None
@@ -169,15 +168,16 @@ class Message(Messages):
         self.moment = row["created"] / 1000 if row["created"] <= latest * 1000 else 0
         self.created = [self.moment]
         self.tool_calls = [tool_calls(row["tools"]) if row["tools"] is not None else ()]
-        self.usage = [_usage(row["usage"])] if row["usage"] is not None else []
+        self.usage = _usage(row)
         self.is_nameless = row["written"] and not self.kind.model and not self.kind.by_user
-        self.threads = [row["thread"]]
+        self.thread: str | None = row["conversation"] if self.kind.subagent else None
         self.conversation = hash(row["conversation"]) if row["conversation"] else None
         self.unsettled: bool = row["unsettled"]
 
 
-def _usage(told: Document) -> Usage:
-    return Usage(**{name: int(told[name]) for name in Usage._fields})
+def _usage(row: Document) -> Usage | None:
+    """None if none of the messages tells any."""
+    return Usage(*(int(row[f"usage_{name}"]) for name in Usage._fields)) if row.get("usage_told") else None
 
 
 def _users(users: list[Any]) -> list[str | None]:
@@ -234,12 +234,19 @@ def read_messages(
         each["created"] = CREATED
     if tools:
         each["tools"] = TOOLS
-    if usage:
-        each["usage"] = USAGE
     if ratings:
         shared["rated"] = when({"$in": [RATING, list(RATINGS)]}, {"rating": RATING, "tag": TAG}, None)
     group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
+    if usage:
+        group |= {f"usage_{name}": {"$sum": expression} for name, expression in USAGE.items()}
     return [Messages(row, latest) for row in librechat.aggregate("messages", match, {"$group": group})]
+
+
+def count_threads(librechat: LibreChat, match: Document) -> dict[str | None, int]:
+    """Counts the matching answers in sub-agents' threads, by the thread's conversationId."""
+    group = {"$group": {"_id": {"thread": CONVERSATION, "users": IS_USERS}, "count": {"$sum": 1}}}
+    rows = librechat.aggregate("messages", {"$and": [match, OF_SUBAGENTS]}, group)
+    return {row["_id"].get("thread"): row["count"] for row in rows if not row["_id"]["users"]}
 
 
 def read_users(librechat: LibreChat, match: Document) -> set[str]:

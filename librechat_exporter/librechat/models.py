@@ -1,7 +1,6 @@
 """Models and agents: an agent's messages name the agent, whose document names the model."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from librechat_exporter.librechat.database import LibreChat, allowed
 from librechat_exporter.librechat.expressions import Document
@@ -11,12 +10,6 @@ from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 # A model's name, an agent's id in a tuple, or None.
 Model = str | tuple[str] | None
 _LOOK_UP_AT_ONCE = 500
-
-
-class Threaded(Protocol):
-    """Messages: the conversation of each that stands in a sub-agent's thread."""
-
-    threads: list[str | None]
 
 
 def model_of(value: str | list[str] | None) -> Model:
@@ -39,9 +32,9 @@ def read_agents(librechat: LibreChat, models: Iterable[Model]) -> dict[str, tupl
     return found
 
 
-def read_subagents(librechat: LibreChat, messages: Iterable[Threaded]) -> dict[str, str]:
-    """The name of the agent of each sub-agent's thread among these messages, by the thread's conversationId."""
-    wanted = sorted({thread for one in messages for thread in one.threads if thread is not None})
+def read_subagents(librechat: LibreChat, threads: Iterable[str]) -> dict[str, str]:
+    """The name of the agent of each of these sub-agents' threads, by the thread's conversationId."""
+    wanted = sorted(set(threads))
     agents: dict[str, Model] = {}
     for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
         match = {CONVERSATION_FIELD: {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}

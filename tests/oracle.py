@@ -285,7 +285,8 @@ class Oracle:
     def _open(self) -> list[Document]:
         """Ten minutes before the newest message that is no more than an hour old, and not ahead of the clock."""
         counted = self._counted(self.messages)
-        newest = max((message["_id"].generation_time for message in counted), default=self.now)
+        stored = [*counted, *self._counted(self.subagents)]
+        newest = max((message["_id"].generation_time for message in stored), default=self.now)
         end = min(self.now, max(newest, self.now - timedelta(hours=1)))
         since = (end - timedelta(minutes=10)).replace(microsecond=0)
         return [message for message in counted if message["_id"].generation_time >= since]

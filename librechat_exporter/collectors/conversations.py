@@ -1,7 +1,9 @@
 """The length of conversations."""
 
 import bisect
+import itertools
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 
 from librechat_exporter.collector import Collector, RefreshedCollector, Values
@@ -33,24 +35,27 @@ def _read(librechat: LibreChat) -> Values:
     """Messages without a conversation, and those of sub-agents' threads, are out."""
     if "messages" not in librechat.collections():
         return {}
-    now = librechat.now()
-    counts = _count(librechat, created_within(now, _LATELY))
-    lately = sorted(counts)
-    for start in range(0, len(lately), _LOOK_UP_AT_ONCE):
-        some = {CONVERSATION_FIELD: {"$in": lately[start : start + _LOOK_UP_AT_ONCE]}}
-        counts += _count(librechat, some | not_created_within(now, _LATELY))
     values: dict[LabelValues, float] = dict.fromkeys([(bound,) for bound in (*_MESSAGES.bounds, SUM)], 0)
-    for length in counts.values():
+    for length in _lengths(librechat):
         values[_MESSAGES.bounds[bisect.bisect_left(_MESSAGES.buckets, length)],] += 1
         values[SUM,] += length
     return {_MESSAGES: values}
 
 
-def _count(librechat: LibreChat, match: Document) -> Counter[str]:
+def _lengths(librechat: LibreChat) -> Iterator[int]:
+    """Of each conversation of the time, some at a time: there can be hundreds of thousands."""
+    now = librechat.now()
+    lately = _count(librechat, created_within(now, _LATELY))
+    while some := dict(itertools.islice(lately, _LOOK_UP_AT_ONCE)):
+        before = not_created_within(now, _LATELY) | {CONVERSATION_FIELD: {"$in": list(some)}}
+        yield from (Counter(some) + Counter(dict(_count(librechat, before)))).values()
+
+
+def _count(librechat: LibreChat, match: Document) -> Iterator[tuple[str, int]]:
     """The matching messages, by conversation."""
     group = {"$group": {"_id": CONVERSATION, "count": {"$sum": 1}}}
-    rows = librechat.aggregate("messages", {"$and": [match, NOT_SUBAGENTS]}, group)
-    return Counter({row["_id"]: row["count"] for row in rows if row["_id"] is not None})
+    rows = librechat.stream("messages", {"$and": [match, NOT_SUBAGENTS]}, group)
+    return ((row["_id"], row["count"]) for row in rows if row["_id"] is not None)
 
 
 def collectors(_settings: Settings) -> list[Collector]:

@@ -86,11 +86,15 @@ class LibreChat:
 
     def aggregate(self, collection: str, match: Document, *stages: Document) -> list[Document]:
         """The result of the pipeline over the matching documents of this tenant."""
+        return list(self.stream(collection, match, *stages))
+
+    def stream(self, collection: str, match: Document, *stages: Document) -> Iterator[Document]:
+        """The same, for results that need not all be in memory at once."""
         if self.tenant is not None:
             match = {"$and": [{TENANT_FIELD: self.tenant}, match]} if match else {TENANT_FIELD: self.tenant}
         pipeline = [{"$match": match}, *stages]
         with self._database[collection].aggregate(pipeline, allowDiskUse=True) as cursor:
-            return list(cursor)
+            yield from cursor
 
     def ids(self, collection: str, start: bytes, most: int) -> list[bytes]:
         """The first `_id`s from start on, in their order: read from the index alone, unless there is a tenant."""

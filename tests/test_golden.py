@@ -54,6 +54,10 @@ def normalized(exposition: str) -> str:
 def exposition(database: Database[Document], process: MakeProcess) -> str:
     simulator = Simulator(database, seed=2026, users=12)
     simulator.fill(600, days=60, end=datetime.now(UTC) - timedelta(days=1))
+    agent = next(iter(simulator.agents))
+    thread = {"conversationId": "thread", "subagentThread": {"parentConversationId": "c"}, "agent_id": agent}
+    database["conversations"].insert_one(thread)
+    database["messages"].insert_one({"messageId": "sub", "conversationId": "thread", "subagentTask": {"id": "t"}})
     database["messages"].insert_one(
         {"messageId": "odd", "user": 5, "model": 'a "model"\nof two lines \\', "tokenCount": -1, "error": True}
     )

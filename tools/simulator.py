@@ -29,6 +29,7 @@ TAGS = {
 }
 RATES = dict(zip(MODELS, ((2.5, 10), (0.15, 0.6), (3, 15), (2, 6), (0.6, 0.6)), strict=True))  # USD per million tokens
 TOOLS = ("web_search", "execute_code", "file_search", "search_mcp_wiki", "query_mcp_database")
+RARE_TOOLS = ("lc_transfer_to_agent_2", "createTicket_action_helpdesk")
 AGENT_CATEGORIES = ("general", "general", "rd", "hr", "it")
 INDEXES = {
     "messages": ("createdAt", "messageId", "conversationId", "user", "expiredAt"),
@@ -125,12 +126,13 @@ class Simulator:
         if kind < 0.08:
             answer["finish_reason"] = "incomplete"
         if kind > 0.85:
-            content[:0] = [self._tool_call() for _ in range(self.random.randint(1, 3))]
+            content[:0] = [part for _ in range(self.random.randint(1, 3)) for part in self._tool_call()]
         if kind > 0.9 and self.agents:
             answer |= {"endpoint": "agents", "model": self.random.choice(list(self.agents))}
         return answer
 
-    def _tool_call(self) -> Document:
+    def _tool_call(self) -> list[Document]:
+        """The parts of a call: a call in the background is asked for by polls."""
         name = self.random.choice(TOOLS)
         output = self.random.choice(self._texts)
         chance = self.random.random()
@@ -138,8 +140,16 @@ class Simulator:
             output = f"Error: [MCP][{name}] tool call failed: internal error\n Please fix your mistakes."
         elif chance < 0.12:
             output = "Blocked: a policy of the organisation denies this call"
-        call = {"id": f"call_{self.uuid()}", "name": name, "args": "{}", "type": "tool_call", "progress": 1}
-        return {"type": "tool_call", "tool_call": call | {"output": output}}
+        call: Document = {"id": f"call_{self.uuid()}", "name": name, "args": "{}", "type": "tool_call", "progress": 1}
+        part = {"type": "tool_call", "tool_call": call | {"output": output}}
+        if chance > 0.97:
+            return [{"type": "tool_call", "tool_call": call | {"name": self._billing.choice(RARE_TOOLS)}}]
+        if name != "execute_code" or chance < 0.8:
+            return [part]
+        status = self._billing.choice(("completed", "error"))
+        task = {"backgroundTask": {"status": status, "backgrounded": True}, "output": f"exit code 1: {output}"}
+        poll = {"type": "tool_call", "tool_call": call | {"name": "check_background_task"}}
+        return [{"type": "tool_call", "tool_call": call | task}, poll]
 
     def feedback(self) -> Document:
         rating = "thumbsUp" if self.random.random() < 0.7 else "thumbsDown"
@@ -158,7 +168,7 @@ class Simulator:
             "user": ObjectId(answer["user"]),
             "conversationId": answer["conversationId"],
             "model": model,
-            "context": "abort" if cut_short else "message",
+            "context": "abort" if cut_short else "sequential" if self._billing.random() < 0.02 else "message",
             "messageId": answer["messageId"],
             "createdAt": moment,
             "updatedAt": moment,
@@ -202,7 +212,7 @@ class Simulator:
             "_id": self.object_id(moment),
             "file_id": self.uuid(),
             "bytes": self.random.randint(100, 5_000_000),
-            "context": "message_attachment",
+            "context": self._billing.choice(("message_attachment", "execute_code", "image_generation")),
             "createdAt": moment,
             "filename": "notes.pdf",
             "object": "file",

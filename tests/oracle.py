@@ -184,6 +184,10 @@ class Oracle:
         stored = list(collections.get("messages", ()))
         self.messages = [message for message in stored if message.get("subagentTask") is None]
         self.subagents = [message for message in stored if message.get("subagentTask") is not None]
+        self.answers: dict[str, list[Document]] = defaultdict(list)
+        for message in self._counted(self.messages):
+            if not is_users(message) and isinstance(message.get("parentMessageId"), str):
+                self.answers[message["parentMessageId"]].append(message)
         self.conversations = list(collections.get("conversations", ()))
         self.servers = [name for one in collections.get("mcpservers", ()) if (name := text(one.get("serverName")))]
         self.agents = list(collections.get("agents", ()))
@@ -226,9 +230,10 @@ class Oracle:
         """The model; None as long as an answer that is being written has none."""
         is_written = message.get("unfinished") is True and not is_users(message)
         is_new = message["_id"].generation_time > self.now - timedelta(minutes=55)
-        is_open = any(one is message for one in self._open())
-        may_come = is_written and is_new and is_open and text(message.get("model")) is None
-        return None if may_come else model(message, self.agents)
+        may_come = is_written and is_new and text(message.get("model")) is None
+        if may_come and any(one is message for one in self._open()):
+            return None
+        return model(message, self.agents)
 
     def _of_subagents(self) -> None:
         for message in self._counted(self.subagents):
@@ -331,9 +336,8 @@ class Oracle:
         ahead = self.now + timedelta(days=1)
         if parent is None or not self._has_time(message):
             return
-        for other in self._counted(self.messages):
-            is_sibling = other.get("parentMessageId") == parent and user(other) == user(message)
-            is_answer = is_sibling and not is_users(other) and self._has_time(other)
+        for other in self.answers[parent]:
+            is_answer = user(other) == user(message) and self._has_time(other)
             if is_answer and other["createdAt"] < message["createdAt"]:
                 return  # an answer that was made again
         for question in self.messages:

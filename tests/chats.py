@@ -20,7 +20,7 @@ FOLDS = folds_of(COLLECTORS, Settings(_env_file=None))  # type: ignore[call-arg]
 
 
 def counters(values: Values) -> Values:
-    """What happened; what gauges under old names say may come and go."""
+    """The series of what happened; those of gauges under old names may come and go."""
     happened = sample_names(metric for fold in FOLDS for metric in fold.metrics if not metric.is_windowed)
     return {series: value for series, value in values.items() if series[0] in happened}
 

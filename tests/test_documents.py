@@ -1,4 +1,4 @@
-"""What people read: generated pages are current, links and names lead somewhere, commands do what they say."""
+"""Pages for people: generated ones are current, links and names lead somewhere, commands do what they say."""
 
 import os
 import re

@@ -226,7 +226,7 @@ def test_no_interleaving_lowers_a_counter_or_loses_what_was_shown(
 
 
 def test_a_process_that_was_never_asked_decides_nothing(database: Database[Document], exporter: MakeExporter) -> None:
-    """What is history, the next one decides: it does not read all of it one by one."""
+    """The next process decides what is history, and does not read all of it one by one."""
     database["messages"].insert_many([message(NOW - timedelta(days=3, seconds=n), n) for n in range(5)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("librechat_exporter.ledger.ledger.Ledger._tick_forever", lambda _ledger: None)

@@ -1,4 +1,4 @@
-"""What current LibreChat writes, and how it is counted; the oracle says the same of documents of any shape."""
+"""Documents of current LibreChat, and how they are counted; the oracle says the same of documents of any shape."""
 
 from datetime import timedelta
 from typing import Any

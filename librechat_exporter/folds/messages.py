@@ -162,7 +162,8 @@ class MessagesFold(Fold[MessageGroup]):
             known = reading.questions.get(link, NO_QUESTION)
             if known is not NO_QUESTION and created < known.answered:
                 reading.questions.put(link, known._replace(answered=created))
-        wanted = {one.link for one in found if not one.kind.by_user and one.link is not None}
+        answers = (one for one in found if not one.kind.by_user and not one.kind.subagent)
+        wanted = {one.link for one in answers if one.link is not None}
         return look_up(reading.librechat, wanted, reading.questions)
 
     def _found(

@@ -1,5 +1,6 @@
 """The state knows its database again, and starts afresh with another one."""
 
+import time
 from datetime import timedelta
 
 import pymongo
@@ -126,10 +127,27 @@ def test_another_database_in_the_middle_of_history(
     database["messages"].insert_many([message(old - timedelta(seconds=n), n) for n in range(400)])
     database["spare"].insert_many([message(old - timedelta(seconds=n), 1000 + n) for n in range(30)])
     one = exporter(NOW)
-    assert MESSAGES not in one.scrape(timeout=0.25)
+    while not 0 < one.daemon.ledger.totals.progress()["messages"] < 1:
+        time.sleep(0.001)
     database["spare"].rename("messages", dropTarget=True)
     one.daemon.ledger.tick()
     assert one.scrape()[MESSAGES] == 30
+
+
+@pytest.mark.usefixtures("no_doubt")
+def test_another_database_is_not_known_by_its_own_documents(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["messages"].insert_many([message(NOW, n) for n in range(5)])
+    database["spare"].insert_many([message(NOW, 10 + n) for n in range(3)])
+    one = exporter(NOW)
+    assert one.folded().scrape()[MESSAGES] == 5
+    one.daemon.ledger.tick()
+    database["spare"].rename("messages", dropTarget=True)
+    one.scrape()
+    assert not one.daemon.ledger._binding.remember(), "documents of another database"
+    one.daemon.ledger.tick()
+    assert one.scrape()[MESSAGES] == 3
 
 
 @pytest.mark.usefixtures("no_doubt")

@@ -49,16 +49,18 @@ class Binding:
         self._sources = sources
         self._lock = lock
         self._found: dict[str, str | None] = {}
+        self._open_met = self._open_documents()
         self._doubted_since: float | None = None
 
     def verdict(self) -> Verdict:
         """Judges the database, and binds it anew if it is the same. Raises PyMongoError, sqlite3.Error."""
-        librechat = self._librechat
-        identity = librechat.identity()
-        found = self._found = {"messages": identity, "database": librechat.name, "tenant": librechat.tenant}
+        open_documents = self._open_documents()  # before it is asked: what is read after that may be another's
+        found = self._found = self._identify()
+        identity = found["messages"]
         with self._lock:
             bound = self._state.binding()
         if bound == found:
+            self._open_met = open_documents
             self._doubted_since = None
             return Verdict.SAME
         if bound and bound.get("tenant") != found["tenant"]:
@@ -74,6 +76,10 @@ class Binding:
             return Verdict.SAME
         return self._doubt()
 
+    def _identify(self) -> dict[str, str | None]:
+        librechat = self._librechat
+        return {"messages": librechat.identity(), "database": librechat.name, "tenant": librechat.tenant}
+
     def _doubt(self) -> Verdict:
         if self._librechat.newest_id("messages") is None:
             return Verdict.DOUBTFUL
@@ -86,22 +92,38 @@ class Binding:
         """Binds the state to the database that was found last. Raises sqlite3.Error."""
         with self._lock:
             self._state.bind(self._found)
+        self._open_met = {}
         self._doubted_since = None
+
+    def _open_documents(self) -> dict[str, set[bytes]]:
+        """Some open documents of each collection."""
+        some: dict[str, set[bytes]] = {}
+        with self._lock:
+            for source in self._sources:
+                step = max(1, len(source.order) // _OPEN_LOOKED_UP)
+                some.setdefault(source.fold.collection, set()).update(source.order[::step])
+        return some
 
     def _knows_a_document(self) -> bool:
         with self._lock:
             remembered = json.loads(self._state.kept(_KEPT) or "{}")
-            met = {name: {bytes.fromhex(one) for one in ids} for name, ids in remembered.items()}
-            for source in self._sources:
-                step = max(1, len(source.order) // _OPEN_LOOKED_UP)
-                met.setdefault(source.fold.collection, set()).update(source.order[::step])
+        met = {name: {bytes.fromhex(one) for one in ids} for name, ids in remembered.items()}
+        for name, documents in self._open_met.items():
+            met.setdefault(name, set()).update(documents)
         found = self._librechat.found
         return any(ids and allowed(functools.partial(found, collection, ids)) for collection, ids in met.items())
 
-    def remember(self) -> None:
-        """Keeps some documents that are there now, to know the database again. Raises PyMongoError, sqlite3.Error."""
+    def remember(self) -> bool:
+        """Keeps some documents that are there now, to know the database again; False if it is another one by now.
+
+        Raises PyMongoError, sqlite3.Error.
+        """
         collections = {source.fold.collection for source in self._sources} - {_PERSONAL}
         spread = self._librechat.spread_ids
         met = {name: allowed(functools.partial(spread, name, _REMEMBERED)) for name in sorted(collections)}
+        found = self._identify()
         with self._lock:
+            if self._state.binding() != found:
+                return False
             self._state.keep(_KEPT, json.dumps({name: [one.hex() for one in ids or ()] for name, ids in met.items()}))
+        return True

@@ -209,8 +209,8 @@ class Ledger:
         """Once an hour: which documents there are, to know the database again."""
         if time.monotonic() - self._remembered_at > _REMEMBER_SECONDS:
             with pymongo.timeout(_TICK_DEADLINE):
-                self._binding.remember()
-            self._remembered_at = time.monotonic()
+                if self._binding.remember():
+                    self._remembered_at = time.monotonic()
 
     def trusted(self, now: datetime) -> datetime:
         """MongoDB's clock, as far as it may decide what is sealed or forgotten."""

@@ -62,6 +62,8 @@ def main() -> int:
         return 2
     logging.basicConfig(level=settings.logging_level.upper(), format=settings.logging_format)
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # at debug level it writes commands, and so documents
+    for warning in settings.warnings if command is not check else ():
+        log.warning("%s", warning)
     if settings.metrics_cache_enabled is not None or settings.metrics_cache_ttl is not None:
         log.info(
             "METRICS_CACHE_ENABLED and METRICS_CACHE_TTL have no effect: nothing is cached, as a scrape costs little"

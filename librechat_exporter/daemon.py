@@ -94,6 +94,9 @@ class Daemon:
         try:
             with pymongo.timeout(_READINESS_SECONDS):
                 self.librechat.now()
+                nothing = self.librechat.without_messages()
+            if nothing is not None:
+                return [nothing]
         except PyMongoError as error:
             reasons.append(f"MongoDB does not answer: {describe(error)}")
         pending = self.ledger.totals.pending()

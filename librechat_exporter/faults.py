@@ -5,7 +5,13 @@ import sqlite3
 import threading
 from types import TracebackType
 
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +33,7 @@ def reason(error: BaseException) -> str:
             return "timeout"
         case PyMongoError() if error.timeout:
             return "timeout"
-        case ConnectionFailure():
+        case ConnectionFailure() | ConfigurationError():  # the latter once it runs: the DNS does not know the hosts
             return "unavailable"
         case PyMongoError():
             return "query"
@@ -50,6 +56,11 @@ def describe(error: BaseException) -> str:
     return type(error).__name__
 
 
+def why(error: OSError) -> str:
+    """The system's or OpenSSL's reason, without the file's name."""
+    return getattr(error, "reason", None) or error.strerror or type(error).__name__
+
+
 class FaultLog:
     """Logs a fault when it begins or changes and when it ends, not each time that it is met."""
 
@@ -58,19 +69,19 @@ class FaultLog:
         self._current: dict[str, str] = {}
 
     def failed(self, what: str, error: BaseException) -> None:
-        why = reason(error)
+        fault = reason(error)
         with self._lock:
-            known = self._current.get(what) == why
-            self._current[what] = why
+            known = self._current.get(what) == fault
+            self._current[what] = fault
         if known:
             level = logging.DEBUG
-        elif why == "history":
+        elif fault == "history":
             level = logging.INFO
         else:
             level = logging.WARNING
         # An internal error is a defect: its place in the code is told, its message, which may quote a document, is not.
-        trace = error.__traceback__ if why == "internal" and not known else None
-        log.log(level, "%s failed (%s): %s%s", what, why, describe(error), _places(trace))
+        trace = error.__traceback__ if fault == "internal" and not known else None
+        log.log(level, "%s failed (%s): %s%s", what, fault, describe(error), _places(trace))
 
     def succeeded(self, what: str) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from tests.oracle import Values
 NOW = weird.NOW
 MESSAGES = ("librechat_messages_total", ())
 TOKENS = ("librechat_output_tokens_total", ())
-FOLDS = folds_of(COLLECTORS, Settings(_env_file=None))  # type: ignore[call-arg]
+FOLDS = folds_of(COLLECTORS, Settings())
 [MESSAGES_FOLD] = [fold for fold in FOLDS if fold.name == "messages"]
 
 

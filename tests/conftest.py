@@ -69,7 +69,9 @@ def client(mongodb_uri: str) -> Iterator[pymongo.MongoClient[Document]]:
 
 @pytest.fixture
 def database(client: pymongo.MongoClient[Document], request: pytest.FixtureRequest) -> Iterator[Database[Document]]:
+    """As LibreChat leaves it after its first start: with a collection of messages."""
     name = f"test_{request.node.name[:30]}_{time.monotonic_ns()}".replace("[", "_").replace("]", "_")
+    client[name].create_collection("messages")
     yield client[name]
     client.drop_database(name)
 
@@ -203,7 +205,7 @@ def exporter(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> 
             "state_path": str(tmp_path / "ledger.sqlite"),
             "listen_address": "127.0.0.1:0",
         } | settings
-        one = Exporter(Settings(_env_file=None, **given), at, doubts=doubts, offered=offered)  # type: ignore[call-arg]
+        one = Exporter(Settings(**given), at, doubts=doubts, offered=offered)
         running.append(one)
         return one
 

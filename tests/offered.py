@@ -7,7 +7,7 @@ from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.self_metrics import SELF_METRICS
 from librechat_exporter.settings import Settings
 
-COLLECTORS = all_collectors(Settings(_env_file=None))  # type: ignore[call-arg]
+COLLECTORS = all_collectors(Settings())
 METRICS = (*(metric for collector in COLLECTORS for metric in collector.metrics), *SELF_METRICS)
 
 

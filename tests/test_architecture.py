@@ -24,7 +24,8 @@ LAYERS = (
     ("ledger",),
     ("librechat",),
     ("metrics", "refreshed"),
-    ("settings", "faults", "ending", "user_ids"),
+    ("settings", "ending", "user_ids"),
+    ("faults",),
 )
 # These share a layer, and do not know each other.
 APART = ({"collector", "historic"}, {"self_metrics", "collectors"})

@@ -1,5 +1,6 @@
 """MongoDB away, paused, slow, failing, refusing; what the exporter says then, and how it comes back."""
 
+import http.client
 import sqlite3
 import threading
 import time
@@ -263,7 +264,7 @@ def _scrape_until_it_dies(one: Process) -> None:
     try:
         while True:
             one.scrape()
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # refused, or broken off within an answer
         return
 
 

@@ -111,7 +111,6 @@ class Life(RuleBasedStateMachine):
     def start(self) -> None:
         self.exporter = Exporter(
             Settings(
-                _env_file=None,  # type: ignore[call-arg]
                 mongodb_uri=SecretStr(self.place[0]),
                 mongodb_database=self.place[1].name,
                 state_path=str(self.state),

@@ -26,7 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_defaults() -> None:
     settings = Settings.load()
     assert settings.mongodb_uri.get_secret_value() == "mongodb://mongodb:27017/"
-    assert settings.mongodb_database == "LibreChat"
+    assert settings.database == "LibreChat"
     assert settings.bind_address == ("0.0.0.0", 8000)
     assert settings.metrics_timezone == ZoneInfo("UTC")
     assert settings.toggles == {

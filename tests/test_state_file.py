@@ -84,7 +84,7 @@ def per_model(values: Values) -> dict[str, float]:
 def test_a_label_value_gives_its_place_back(
     database: Database[Document], exporter: MakeExporter, tmp_path: Path
 ) -> None:
-    nowhere = Settings(_env_file=None, state_path=str(tmp_path / "none.sqlite"))  # type: ignore[call-arg]
+    nowhere = Settings(state_path=str(tmp_path / "none.sqlite"))
     with pytest.raises(StateError, match=r"none\.sqlite is not there"):
         forget_label(nowhere, "model", "model-0")
     assert list(tmp_path.iterdir()) == []
@@ -92,7 +92,7 @@ def test_a_label_value_gives_its_place_back(
     database["messages"].insert_many([message(NOW, n, model=f"model-{n}") for n in range(3)])
     one = exporter(NOW, **settings)
     assert per_model(one.scrape()) == {"model-0": 1, "model-1": 1, "other": 1}
-    given = Settings(_env_file=None, state_path=str(tmp_path / "ledger.sqlite"))  # type: ignore[call-arg]
+    given = Settings(state_path=str(tmp_path / "ledger.sqlite"))
     with pytest.raises(StateInUseError):
         forget_label(given, "model", "model-0")
     one.close()

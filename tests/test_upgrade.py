@@ -122,7 +122,7 @@ def test_a_new_metric_is_folded_from_history_by_itself(
     def add(samples: Samples, group: MessageGroup) -> None:
         samples.add(EXTRA, group.count)
 
-    offered = all_collectors(Settings(_env_file=None))  # type: ignore[call-arg]
+    offered = all_collectors(Settings())
     more = [*offered, CountingCollector("extra", Counting("messages", (EXTRA,), add))]
     two = exporter(NOW, offered=more)
     fold_chunk = two.daemon.ledger._history.fold_chunk

@@ -66,6 +66,23 @@ def test_pages(process: MakeProcess, database: Database[Document]) -> None:
     assert one.get("/metrics/")[0] == 404
 
 
+def test_without_messages_it_is_not_ready_and_counters_are_absent(
+    process: MakeProcess, database: Database[Document]
+) -> None:
+    database["messages"].drop()
+    database["users"].insert_one({"provider": "local"})
+    one = process().start()
+    status, _, body = one.get("/ready")
+    assert status == 503
+    assert f"MONGODB_DATABASE {database.name!r} has no collection `messages`" in json.loads(body)["reasons"][0]
+    values = one.scrape()
+    assert values["librechat_up", ()] == 1
+    assert not [name for name, _ in values if name in ("librechat_messages_total", "librechat_registered_users_total")]
+    database["messages"].insert_one({"messageId": "m1"})
+    assert one.scrape()["librechat_messages_total", ()] == 1
+    assert one.get("/ready")[0] == 200
+
+
 def test_other_methods(process: MakeProcess) -> None:
     one = process().start()
     for path in ("/", "/metrics", "/health", "/ready"):

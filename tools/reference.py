@@ -9,22 +9,21 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from pydantic_settings import BaseSettings
 
 from dashboards import beside, historic, librechat, panels
 from librechat_exporter.collectors import all_collectors
 from librechat_exporter.historic.tables import schema
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.self_metrics import SELF_METRICS
-from librechat_exporter.settings import ExportSettings, Settings, documented
+from librechat_exporter.settings import ExportSettings, LibreChatSettings, Settings, documented
 
 ROOT = Path(__file__).parent.parent
 HISTORIC = ROOT / "historic-analysis"
 PROMETHEUS = ROOT / "prometheus-dev"
 # What holds the settings of which page or table, by the name in the README's markers.
-SETTINGS: dict[str, type[BaseSettings]] = {"settings": Settings, "export settings": ExportSettings}
+SETTINGS: dict[str, type[LibreChatSettings]] = {"settings": Settings, "export settings": ExportSettings}
 
-_DEFAULTS = Settings(_env_file=None)  # type: ignore[call-arg]
+_DEFAULTS = Settings()
 
 _INTRODUCTION = """# Metrics
 
@@ -86,13 +85,13 @@ def default_of(field: FieldInfo) -> str:
     return str(default)
 
 
-def _own(settings: type[BaseSettings]) -> dict[str, FieldInfo]:
+def _own(settings: type[LibreChatSettings]) -> dict[str, FieldInfo]:
     """The settings but for those of the daemon, which come first."""
     shared = {} if settings is Settings else documented(Settings)
     return {name: field for name, field in documented(settings).items() if name not in shared}
 
 
-def settings_table(settings: type[BaseSettings]) -> str:
+def settings_table(settings: type[LibreChatSettings]) -> str:
     """A table of the README."""
     lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, field in _own(settings).items():

@@ -160,6 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     console = Console(stderr=True)
     _set_up_log(settings, console, verbose=options.verbose)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
     try:
         code = _Run(options, settings, days, console).run()
         while options.daily is not None:

@@ -24,6 +24,7 @@ import bcrypt
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from librechat_exporter.faults import why
 from librechat_exporter.http.exchange import Headers, Response, plain_text
 
 log = logging.getLogger(__name__)
@@ -128,17 +129,13 @@ class Tls(_Strict):
         try:
             context.load_cert_chain(folder / str(self.cert_file), folder / str(self.key_file))
         except (OSError, ssl.SSLError) as error:
-            raise AccessError(f"tls_server_config: cert_file and key_file cannot be used: {_why(error)}") from None
+            raise AccessError(f"tls_server_config: cert_file and key_file cannot be used: {why(error)}") from None
         if self.client_ca_file is not None:
             try:
                 context.load_verify_locations(folder / self.client_ca_file)
             except (OSError, ssl.SSLError) as error:
-                raise AccessError(f"tls_server_config: client_ca_file cannot be used: {_why(error)}") from None
+                raise AccessError(f"tls_server_config: client_ca_file cannot be used: {why(error)}") from None
         return context
-
-
-def _why(error: OSError) -> str:
-    return getattr(error, "reason", None) or error.strerror or type(error).__name__
 
 
 class Http(_Strict):

@@ -30,11 +30,12 @@ _PERSONAL = "users"
 
 
 class Verdict(Enum):
-    """The database is the state's, or another one, or that cannot be told yet."""
+    """The database is the state's, or another one, or that cannot be told yet, or it has never had messages."""
 
     SAME = 1
     OTHER = 2
     DOUBTFUL = 3
+    EMPTY = 4
 
 
 class Binding:
@@ -59,15 +60,15 @@ class Binding:
         identity = found["messages"]
         with self._lock:
             bound = self._state.binding()
-        if bound == found:
+        if bound == found and identity is not None:
             self._open_met = open_documents
             self._doubted_since = None
             return Verdict.SAME
         if bound and bound.get("tenant") != found["tenant"]:
             return Verdict.OTHER
         has_name = bound.get("database") == found["database"]
-        if bound and has_name and identity is None:  # a collection that is not there tells nothing
-            return Verdict.SAME
+        if identity is None:  # a collection that is not there tells nothing
+            return Verdict.SAME if has_name and bound.get("messages") is not None else Verdict.EMPTY
         was_without = has_name and bound.get("messages") is None
         if not bound or was_without or self._knows_a_document():
             if bound and not was_without:

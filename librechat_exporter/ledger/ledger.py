@@ -333,6 +333,8 @@ class Ledger:
                 return
             self._identity_checked = False
             verdict = self._binding.verdict()
+            if verdict is Verdict.EMPTY:
+                raise HistoryPendingError("there is no collection `messages` yet")
             if verdict is Verdict.DOUBTFUL:
                 raise HistoryPendingError("it cannot be told yet whether the database is the one that was counted")
             if verdict is Verdict.OTHER:

@@ -24,6 +24,7 @@ from librechat_exporter.librechat.fields import (
 )
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 from librechat_exporter.settings import LibreChatSettings
+from librechat_exporter.settings.connection_string import make_client
 
 _T = TypeVar("_T")
 
@@ -201,8 +202,8 @@ class LibreChat:
             others = self._databases_with_messages()
         except pymongo.errors.OperationFailure:  # the user may read this database alone
             others = []
-        hint = f"; these databases have one: {', '.join(others)}" if others else ""
-        return f"MONGODB_DATABASE {self.name!r} has no collection `messages`{hint}"
+        hint = f"these databases have one: {', '.join(others)}" if others else "LibreChat makes it when it first starts"
+        return f"MONGODB_DATABASE {self.name!r} has no collection `messages`; {hint}"
 
     def _databases_with_messages(self) -> list[str]:
         preference = self._database.read_preference
@@ -299,11 +300,5 @@ def connect(settings: LibreChatSettings, clock: Callable[[], datetime] | None = 
     options: dict[str, Any] = {}
     if settings.mongo_read_preference is not None:
         options["readPreference"] = settings.mongo_read_preference
-    client: pymongo.MongoClient[Document] = pymongo.MongoClient(
-        settings.mongodb_uri.get_secret_value(),
-        appname=f"librechat-exporter/{__version__}",
-        tz_aware=True,
-        connect=False,
-        **options,
-    )
-    return LibreChat(client, settings.mongodb_database, settings.tenant_id, clock)
+    client = make_client(settings.connection.uri, appname=f"librechat-exporter/{__version__}", tz_aware=True, **options)
+    return LibreChat(client, settings.database, settings.tenant_id, clock)

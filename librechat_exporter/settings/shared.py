@@ -1,0 +1,188 @@
+"""Settings that the daemon and the historic export share, and how settings are read."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+
+from librechat_exporter.settings import connection_string, environment
+from librechat_exporter.settings.connection_string import ConnectionString
+
+READ_PREFERENCES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+MIN_SALT = 16
+DATABASE = "LibreChat"
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class SettingsError(Exception):
+    """Some settings are wrong. Its text has a line for each, which names it and says what would be right."""
+
+
+class LibreChatSettings(BaseModel):
+    """Settings that the daemon and the historic export share; immutable."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+    mongodb_uri: SecretStr = Field(
+        default=SecretStr("mongodb://mongodb:27017/"),
+        description="Connection string of LibreChat's MongoDB; a user that may only read suffices",
+    )
+    mongo_uri: SecretStr | None = Field(
+        default=None, description="LibreChat's own name for it, read where MONGODB_URI is not set"
+    )
+    mongodb_uri_file: Path | None = Field(
+        default=None,
+        description="A file that holds the connection string, such as a Docker secret; wins over MONGODB_URI",
+    )
+    mongodb_database: str | None = Field(
+        default=None,
+        description="LibreChat's database; unset, the one that the connection string names after the host, else "
+        f"`{DATABASE}`",
+    )
+    mongo_read_preference: str | None = Field(
+        default=None,
+        description="Which members of a replica set are read: "
+        + ", ".join(f"`{mode}`" for mode in READ_PREFERENCES)
+        + "; unset, what the connection string says, else `primary`",
+    )
+    metrics_timezone: ZoneInfo = Field(
+        default=ZoneInfo("UTC"), description="Where the day, the week and the month begin, such as `Europe/Berlin`"
+    )
+    tenant_id: str | None = Field(default=None, description="Count this tenant's documents alone; unset, all")
+    user_id_salt: SecretStr = Field(
+        default=SecretStr(""), description="The key of user ids' hashes, at least 16 characters, which stays the same"
+    )
+    user_id_salt_file: Path | None = Field(
+        default=None, description="A file that holds the key; wins over USER_ID_SALT"
+    )
+    logging_level: str = Field(default="info", description=", ".join(f"`{level}`" for level in LEVELS))
+    logging_format: str = Field(
+        default="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        description="Format of a log line, in the syntax of Python's logging module",
+    )
+
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def load(cls) -> Self:
+        """From the environment and `.env`. Raises SettingsError."""
+        given = environment.read(cls.model_fields.keys(), _names(LibreChatSettings), _passwords(cls))
+        if "mongo_uri" in given.values and "mongodb_uri" not in given.values:
+            given.values["mongodb_uri"] = given.values["mongo_uri"]
+            given.origins["mongodb_uri"] = "MONGO_URI"
+        problems = given.problems
+        try:
+            settings = cls.model_validate(given.values)
+        except ValidationError as error:
+            for problem in error.errors():
+                field = "_".join(map(str, problem["loc"]))
+                message = problem["msg"].removeprefix("Value error, ")
+                origin = given.origins.get(field, field.upper())
+                problems.append(f"{origin}: {message}" if origin else message)
+        if problems:
+            raise SettingsError("\n".join(problems))
+        origin = given.origins.get("mongodb_uri", "MONGODB_URI")
+        told = (f"{origin}: {warning}" for warning in settings.connection.warnings)
+        settings._warnings = (*given.warnings, *told)
+        return settings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each thing that counts otherwise than it is written."""
+        return self._warnings
+
+    @property
+    def connection(self) -> ConnectionString:
+        return connection_string.parse(self.mongodb_uri.get_secret_value())
+
+    @property
+    def database(self) -> str:
+        """The name of LibreChat's database."""
+        return self.mongodb_database or self.connection.database or DATABASE
+
+    @field_validator("mongodb_uri")
+    @classmethod
+    def _check_uri(cls, value: SecretStr) -> SecretStr:
+        connection_string.parse(value.get_secret_value())
+        return value
+
+    @field_validator("mongodb_database")
+    @classmethod
+    def _check_database(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^/\\. \"$\0]{1,63}", value):
+            raise ValueError(
+                f"must be a database's name, such as {DATABASE}: at most 63 characters, none of / \\ . \" $"
+            )
+        return value
+
+    @field_validator("mongo_read_preference")
+    @classmethod
+    def _check_read_preference(cls, value: str | None) -> str | None:
+        if value is not None and value not in READ_PREFERENCES:
+            raise ValueError(f"must be one of {', '.join(READ_PREFERENCES)}")
+        return value
+
+    @field_validator("metrics_timezone", mode="before")
+    @classmethod
+    def _check_timezone(cls, value: Any) -> Any:
+        if isinstance(value, ZoneInfo):
+            return value
+        try:
+            return ZoneInfo(value)
+        except (OSError, ValueError, KeyError):
+            raise ValueError("is not a time zone of the IANA database, such as UTC or Europe/Berlin") from None
+
+    @field_validator("logging_level")
+    @classmethod
+    def _check_level(cls, value: str) -> str:
+        if value.lower() not in LEVELS:
+            raise ValueError(f"must be one of {', '.join(LEVELS)}")
+        return value.lower()
+
+    @field_validator("logging_format")
+    @classmethod
+    def _check_format(cls, value: str) -> str:
+        try:
+            logging.Formatter(value).format(logging.LogRecord("name", logging.INFO, "path", 1, "message", None, None))
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                "is not a format of Python's logging, such as %(asctime)s %(levelname)s %(message)s"
+            ) from None
+        return value
+
+
+def check_salt(value: str, info: ValidationInfo) -> None:
+    """Raises ValueError if the setting's value needs a salt, and there is none."""
+    salt = info.data.get("user_id_salt")  # None if it is wrong itself
+    if value == "hash" and salt is not None and len(salt.get_secret_value()) < MIN_SALT:
+        raise ValueError(
+            f"hash needs USER_ID_SALT, a key of at least {MIN_SALT} characters, such as that of `openssl rand -hex 16`"
+        )
+
+
+def _names(settings: type[LibreChatSettings]) -> set[str]:
+    """Of all settings of these and of those that are derived from them."""
+    return set(settings.model_fields).union(*map(_names, settings.__subclasses__()))
+
+
+def _passwords(settings: type[LibreChatSettings]) -> set[str]:
+    fields = settings.model_fields.items()
+    return {name for name, field in fields if field.annotation is SecretStr and not name.endswith("_uri")}
+
+
+def documented(settings: type[LibreChatSettings]) -> dict[str, FieldInfo]:
+    """Every setting's definition by the name of its environment variable."""
+    return {name.upper(): field for name, field in settings.model_fields.items()}

@@ -9,14 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pymongo
 from pymongo.errors import PyMongoError
 
-from librechat_exporter import __version__, ending
+from librechat_exporter import __version__, check, ending
 from librechat_exporter.collectors import all_collectors, folds_of
-from librechat_exporter.daemon import CHECK_SECONDS, Daemon, examine
+from librechat_exporter.daemon import Daemon
 from librechat_exporter.faults import describe
-from librechat_exporter.http.access import AccessError
+from librechat_exporter.http.web_config import AccessError
 from librechat_exporter.ledger import forgetting
 from librechat_exporter.ledger.state_file import State, StateError
 from librechat_exporter.librechat.database import connect
@@ -26,7 +25,6 @@ from librechat_exporter.settings import Settings, SettingsError
 log = logging.getLogger("librechat_exporter")
 
 _INDEX_BYTES = 100  # an entry, before compression
-_READ = ("messages", "conversations", "users", "files", "agents", "transactions")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--version", action="version", version=f"librechat-exporter {__version__}")
     commands = one.add_mutually_exclusive_group()
-    commands.add_argument("--check", action="store_true", help="validate the settings and the connection, and exit")
+    commands.add_argument(
+        "--check", action="store_true", help="try all that a start needs, tell what was found, and exit"
+    )
     commands.add_argument(
         "--print-indexes", action="store_true", help="print the indexes that would make metrics exact, and exit"
     )
@@ -46,15 +46,20 @@ def parser() -> argparse.ArgumentParser:
         help="delete the series with a label value, such as model=gpt-3.5, so that another can have its place, and "
         "exit; the exporter must be stopped",
     )
+    one.add_argument("--json", action="store_true", help="tell the findings of --check as JSON")
     return one
 
 
 def main() -> int:
     """Runs the command. Returns its exit code."""
     arguments = parser().parse_args()
+    if arguments.json and not arguments.check:
+        parser().error("--json belongs to --check")
     command = _command(arguments)
     if command is not serve:
         ending.release()
+    if arguments.check:
+        return check.main(as_json=arguments.json)
     try:
         settings = Settings.load()
     except SettingsError as error:
@@ -62,7 +67,7 @@ def main() -> int:
         return 2
     logging.basicConfig(level=settings.logging_level.upper(), format=settings.logging_format)
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # at debug level it writes commands, and so documents
-    for warning in settings.warnings if command is not check else ():
+    for warning in settings.warnings:
         log.warning("%s", warning)
     if settings.metrics_cache_enabled is not None or settings.metrics_cache_ttl is not None:
         log.info(
@@ -70,11 +75,11 @@ def main() -> int:
         )
     try:
         return command(settings)
-    except AccessError as error:
+    except (AccessError, StateError) as error:
         log.error("%s", error)  # noqa: TRY400
         return 2
-    except (StateError, sqlite3.Error) as error:
-        log.error("%s", error)  # noqa: TRY400
+    except sqlite3.Error as error:
+        log.error("STATE_PATH: %s", error)  # noqa: TRY400
         return 1
     except PyMongoError as error:
         log.error("MongoDB cannot be read: %s", describe(error))  # noqa: TRY400
@@ -89,7 +94,7 @@ def _command(arguments: argparse.Namespace) -> Callable[[Settings], int]:
         return lambda settings: forget_label(settings, label, value)
     if arguments.print_indexes:
         return print_indexes
-    return check if arguments.check else serve
+    return serve
 
 
 def serve(settings: Settings) -> int:
@@ -98,21 +103,9 @@ def serve(settings: Settings) -> int:
         Daemon(settings).run()
     except OSError as error:
         log.error("LISTEN_ADDRESS %s cannot be served: %s", settings.listen_address, error)  # noqa: TRY400
-        return 1
+        return 2
     logging.shutdown()
     os._exit(0)  # all is saved; threads that still wait for MongoDB must not keep the process
-
-
-def check(settings: Settings) -> int:
-    """Says what of the database that the settings name will make trouble. Raises PyMongoError if it cannot be read."""
-    librechat = connect(settings)
-    with pymongo.timeout(CHECK_SECONDS):
-        librechat.now()
-        for warning in examine(librechat):
-            log.warning(warning)
-        librechat.probe(_READ)
-    log.info("The settings are valid, and MongoDB can be read")
-    return 0
 
 
 def print_indexes(settings: Settings) -> int:

@@ -68,7 +68,7 @@ class Daemon:
         self.runner = Runner(self.librechat, self.ledger, guard, collectors, settings)
         self._examined = threading.Thread(target=self._examine_until_answered, name="examine", daemon=True)
         self._stop = threading.Event()
-        self._access = Access(settings.web_config_file)
+        self._access = Access(settings.web_config_file, settings.metrics_secret.get_secret_value())
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises OSError if the address cannot be bound."""

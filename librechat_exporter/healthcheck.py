@@ -5,19 +5,20 @@ import ssl
 import sys
 from base64 import b64encode
 
-from librechat_exporter.http.access import Access, AccessError
-from librechat_exporter.settings import Settings
+from librechat_exporter.http.access import Access
+from librechat_exporter.http.web_config import AccessError
+from librechat_exporter.settings import Settings, SettingsError
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _SECONDS = 4
 
 
 def main() -> int:
-    settings = Settings.load()
     try:
+        settings = Settings.load()
         with_tls = Access(settings.web_config_file).tls() is not None
         status = _ask(settings, with_tls=with_tls)
-    except (OSError, http.client.HTTPException, AccessError) as error:
+    except (OSError, http.client.HTTPException, AccessError, SettingsError) as error:
         print(f"The exporter does not answer: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0 if status == http.client.OK else 1

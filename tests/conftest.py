@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -70,7 +71,7 @@ def client(mongodb_uri: str) -> Iterator[pymongo.MongoClient[Document]]:
 @pytest.fixture
 def database(client: pymongo.MongoClient[Document], request: pytest.FixtureRequest) -> Iterator[Database[Document]]:
     """As LibreChat leaves it after its first start: with a collection of messages."""
-    name = f"test_{request.node.name[:30]}_{time.monotonic_ns()}".replace("[", "_").replace("]", "_")
+    name = f"{re.sub('[^a-z0-9]', '_', request.node.name[:30])}_{time.monotonic_ns()}"
     client[name].create_collection("messages")
     yield client[name]
     client.drop_database(name)

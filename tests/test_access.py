@@ -16,8 +16,10 @@ import pytest
 import trustme
 import yaml
 
-from librechat_exporter.http.access import Access, AccessError, Allowed
-from librechat_exporter.http.exchange import Response
+from librechat_exporter.http import passwords
+from librechat_exporter.http.access import Access, Allowed
+from librechat_exporter.http.exchange import Request, Response
+from librechat_exporter.http.web_config import AccessError
 from tests.conftest import MakeProcess, Process
 from tools.prometheus import Prometheus
 
@@ -72,8 +74,9 @@ def lower(headers: dict[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def status(access: Access, **headers: str) -> int:
-    found = access.check(headers, None)
+def status(access: Access, path: str = "/metrics", client: str = "", **headers: str) -> int:
+    found = access.check(Request("GET", path, headers), None, client)
+    assert found is not None
     return 200 if isinstance(found, Allowed) else found.status
 
 
@@ -164,7 +167,7 @@ def test_users(tmp_path: Path) -> None:
         {"Authorization": "Basic " + base64.b64encode(b"prometheus").decode()},
         {"Authorization": "Basic " + base64.b64encode(b"\xff\xfe:\xff").decode()},
     ):
-        refused = access.check(lower(headers), None)
+        refused = access.check(Request("GET", "/metrics", lower(headers)), None)
         assert isinstance(refused, Response)
         assert refused.status == 401
         assert ("WWW-Authenticate", 'Basic realm="librechat-exporter", charset="UTF-8"') in refused.headers
@@ -186,7 +189,7 @@ def test_a_password_is_hashed_once_for_those_who_pass(tmp_path: Path, monkeypatc
     assert len(hashed) == 2
     for number in range(300):
         status(access, **lower(basic("prometheus", f"guess {number}")))
-    assert [len(keys) for keys in access._checked.values()] == [1, 100]
+    assert [len(keys) for keys in access._passwords._checked.values()] == [1, 100]
     assert status(access, **lower(basic("nobody", "guess"))) == 401
     assert len(hashed) == 303, "it takes as long for a user who is not there"
 
@@ -195,7 +198,7 @@ def test_headers_and_rate_limit(tmp_path: Path) -> None:
     headers = {"X-Frame-Options": "deny", "Strict-Transport-Security": "max-age=1"}
     limits = {"rate_limit": {"interval": "200ms", "burst": 3}, "http_server_config": {"headers": headers}}
     access = Access(config(tmp_path, limits))
-    allowed = access.check({}, None)
+    allowed = access.check(Request("GET", "/metrics", {}), None)
     assert isinstance(allowed, Allowed)
     assert dict(allowed.headers) == headers
     assert [status(access) for _ in range(4)] == [200, 200, 429, 429]
@@ -229,36 +232,165 @@ def test_changes_are_in_use_at_once_and_mistakes_are_not_ignored(
     assert status(access, **lower(basic("prometheus", PASSWORD))) == 200
 
 
-def test_guesses_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    access = Access(config(tmp_path, USERS))
-    right = lower(basic("prometheus", PASSWORD))
-    assert status(access, **right) == 200
-    go = threading.Event()
-    monkeypatch.setattr(bcrypt, "checkpw", lambda *_arguments: go.wait(10) and False)
-    with ThreadPoolExecutor(20) as pool:
-        guesses = [
-            pool.submit(lambda one: status(access, **lower(basic("prometheus", f"guess {one}"))), one)
-            for one in range(20)
-        ]
-        started = time.monotonic()
-        while sum(guess.done() for guess in guesses) < 12:  # eight wait
-            assert time.monotonic() - started < 5
-        assert status(access, **right) == 200
+def guess(access: Access, number: int, client: str = "") -> int:
+    return status(access, client=client, **lower(basic("prometheus", f"guess {number}")))
+
+
+def test_the_right_password_is_let_in_before_many_guesses_are_checked(tmp_path: Path) -> None:
+    """Right after a start, when it is not known yet; from the guessers' own address, and from another."""
+    right, slow = lower(basic("prometheus", PASSWORD)), bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(9)).decode()
+    for number, (client, most) in enumerate((("guesser", passwords.WAITING), ("prometheus", 2))):
+        access = Access(config(tmp_path, {"basic_auth_users": {"prometheus": slow}}))
+        with ThreadPoolExecutor(20) as pool:
+            guesses = [pool.submit(guess, access, one, "guesser") for one in range(200)]
+            while not any(one.done() for one in guesses):
+                time.sleep(0.001)
+            before = sum(one.done() for one in guesses)
+            assert status(access, client=client, **right) == 200, number
+            assert sum(one.done() for one in guesses) - before <= most
+            for one in guesses:
+                one.cancel()
+
+
+def test_a_full_queue_refuses_who_has_most_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    access, go = Access(config(tmp_path, USERS)), threading.Event()
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, _hashed: go.wait(20) and password == PASSWORD.encode())
+    with ThreadPoolExecutor(passwords.WAITING + 20) as pool:
+        guesses = [pool.submit(guess, access, one, "guesser") for one in range(passwords.WAITING + 6)]
+        while sum(one.done() for one in guesses) < 5:  # one is checked, and WAITING wait
+            time.sleep(0.001)
+        right = pool.submit(status, access, client="prometheus", **lower(basic("prometheus", PASSWORD)))
+        while sum(one.done() for one in guesses) < 6:
+            time.sleep(0.001)
         go.set()
-    assert sorted(guess.result() for guess in guesses) == [401] * 8 + [429] * 12
+        assert right.result() == 200
+        refused = [one.result() for one in guesses]
+    assert sorted(refused) == [401] * passwords.WAITING + [429] * 6
+
+
+def test_the_time_tells_no_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users whose hashes cost differently: whoever asks, one of each cost is computed."""
+    costs: list[int] = []
+    check = bcrypt.checkpw
+
+    def noted(password: bytes, hashed: bytes) -> bool:
+        costs.append(int(hashed[4:6]))
+        return check(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", noted)
+    hashed = {str(cost): bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(cost)).decode() for cost in (4, 6)}
+    access = Access(config(tmp_path, {"basic_auth_users": hashed}))
+    for user, password, expected in (
+        ("4", PASSWORD, 200),
+        ("6", PASSWORD, 200),
+        ("4", "no", 401),
+        ("6", "no", 401),
+        ("5", PASSWORD, 401),
+        ("", "", 401),
+    ):
+        costs.clear()
+        assert status(access, **lower(basic(user, password))) == expected
+        assert costs == [4, 6], user
+
+
+def test_the_bearer_token(tmp_path: Path) -> None:
+    token, wrong = {"authorization": "Bearer s3cret"}, {"authorization": "Bearer other"}
+    access = Access(None, "s3cret")
+    for path in ("/", "/metrics", "/nowhere"):
+        assert [status(access, path, **one) for one in (token, wrong, {}, {"authorization": "s3cret"})] == [
+            200,
+            401,
+            401,
+            401,
+        ]
+    assert [status(access, path) for path in ("/health", "/ready")] == [200, 200]
+    refused = access.check(Request("GET", "/metrics", {}), None)
+    assert isinstance(refused, Response)
+    assert [value for name, value in refused.headers if name == "WWW-Authenticate"] == [
+        'Bearer realm="librechat-exporter"'
+    ]
+
+    access = Access(config(tmp_path, USERS), "s3cret")
+    right = lower(basic("prometheus", PASSWORD))
+    for path in ("/metrics", "/health"):
+        assert [status(access, path, **one) for one in (token, right, wrong, {})] == [200, 200, 401, 401]
+    refused = access.check(Request("GET", "/metrics", {}), None)
+    assert isinstance(refused, Response)
+    assert [value[:6] for name, value in refused.headers if name == "WWW-Authenticate"] == ["Basic ", "Bearer"]
+    assert status(Access(config(tmp_path, USERS)), **token) == 401
+
+
+def test_prometheus_sends_the_token_of_a_file(process: MakeProcess, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    one = process(METRICS_SECRET_FILE=str(tmp_path / "secret")).start()
+    assert get(one, None, "/metrics", {"Authorization": "Bearer s3cret"})[0] == 200
+    assert [get(one, None, path)[0] for path in ("/metrics", "/", "/health", "/ready")] == [401, 401, 200, 200]
+    assert health(one) == 0
+    job = {
+        "job_name": "librechat",
+        "authorization": {"credentials_file": str(tmp_path / "secret")},
+        "static_configs": [{"targets": [f"127.0.0.1:{one.port}"]}],
+    }
+    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+    with Prometheus(yaml.safe_dump(settings)) as server:
+        end = time.monotonic() + 25
+        while not server.query("librechat_up == 1"):
+            assert time.monotonic() < end
+            time.sleep(0.3)
+    assert "s3cret" not in one.log
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """YAML's own loader takes the second: here, no user at all."""
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users:\n  prometheus: {HASHED}\nbasic_auth_users:\n")
+    with pytest.raises(AccessError, match="basic_auth_users is there twice"):
+        Access(path)
+    path.write_text(f"basic_auth_users:\n  ann: {HASHED}\n  ann: {HASHED}\n")
+    with pytest.raises(AccessError, match="ann is there twice"):
+        Access(path)
+
+
+def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
+    own = Certificates(tmp_path)
+    key = tmp_path / "server.key"
+    encrypted = subprocess.run(
+        ["openssl", "pkey", "-aes256", "-passout", "pass:s3cret"],
+        input=key.read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+    key.write_bytes(encrypted.stdout)
+    with pytest.raises(AccessError, match="key_file is encrypted; write it without a pass phrase"):
+        Access(config(tmp_path, own.tls()))
+
+
+def test_a_connection_ends_when_the_demands_have_changed(process: MakeProcess, tmp_path: Path) -> None:
+    """Or it would be answered without the client's certificate that is demanded by now."""
+    own = Certificates(tmp_path)
+    one = process(WEB_CONFIG_FILE=str(config(tmp_path, own.tls()))).start()
+    connection = http.client.HTTPSConnection("127.0.0.1", one.port, context=own.context(), timeout=10)
+    for _ in range(2):
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        assert (response.status, response.read()[:1]) == (200, b"{")
+    config(tmp_path, own.tls(client_ca_file="ca.pem", client_auth_type="RequireAndVerifyClientCert"))
+    connection.request("GET", "/health")
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        connection.getresponse()
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, load = config(tmp_path, {}), yaml.safe_load
+    path, load = config(tmp_path, {}), yaml.load
 
-    def replacing(content: str) -> object:
+    def replacing(content: str, loader: Any) -> object:
         monkeypatch.undo()
         config(tmp_path, USERS)
-        return load(content)
+        return load(content, loader)
 
-    monkeypatch.setattr(yaml, "safe_load", replacing)
+    monkeypatch.setattr(yaml, "load", replacing)
     access = Access(path)
     assert status(access) == 401
 

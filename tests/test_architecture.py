@@ -14,7 +14,7 @@ PACKAGE = ROOT / "librechat_exporter"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each layer imports only from itself and those after it: modules and packages of librechat_exporter.
 LAYERS = (
-    ("cli", "healthcheck"),
+    ("cli", "healthcheck", "check"),
     ("daemon",),
     ("http",),
     ("scrape",),

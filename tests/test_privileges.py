@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from pymongo.database import Database
 
 from librechat_exporter.historic import command
+from librechat_exporter.librechat.fields import COLLECTIONS
 from librechat_exporter.self_metrics import SELF_METRICS
 from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess
 from tests.offered import COLLECTORS, sample_names
@@ -29,6 +30,10 @@ def documented_collections() -> list[str]:
     [names] = re.findall(r"\.\.\.\[(.*?)\]\.map", PAGE, re.DOTALL)
     found: list[str] = json.loads(f"[{names}]")
     return found
+
+
+def test_the_code_knows_the_same_collections() -> None:
+    assert list(COLLECTIONS) == documented_collections()
 
 
 def documented_grants() -> str:

@@ -124,6 +124,7 @@ def test_a_client_that_does_not_read_is_cut_off(short: Server) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
         (b"\0\1\2\3\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 400),
     ],
 )
@@ -132,6 +133,55 @@ def test_what_is_no_request_is_told_so(short: Server, sent: bytes, status: int) 
         client.sendall(sent)
         assert client.recv(65_536).startswith(f"HTTP/1.1 {status} ".encode())
     assert ask(short)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/metrics?x=http://y/z", "/metrics"),
+        (b"http://host:80/metrics?x", "/metrics"),
+        (b"HTTPS://host", "/"),
+        (b"http://host?x", "/"),
+        (b"http://[::1]/ready", "/ready"),
+        (b"//host/metrics", "//host/metrics"),
+    ],
+)
+def test_a_target_is_a_path_or_a_whole_address(target: bytes, path: str) -> None:
+    seen = []
+
+    def note(request: Request) -> Response:
+        seen.append(request.path)
+        return plain_text(HTTPStatus.OK, "ok")
+
+    one = Server(("127.0.0.1", 0), note, Access(None))
+    one.start()
+    try:
+        with connect(one) as client:
+            client.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+    finally:
+        one.stop()
+    assert seen == [path]
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(
+    ("host", "served"), [("::", ["127.0.0.1", "::1"]), ("::1", ["::1"]), ("0.0.0.0", ["127.0.0.1"])]
+)
+def test_which_addresses_are_served(host: str, served: list[str]) -> None:
+    one = Server((host, 0), answer, Access(None))
+    one.start()
+    try:
+        for address in ("127.0.0.1", "::1"):
+            if address in served:
+                with socket.create_connection((address, one.port), timeout=5) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+            else:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection((address, one.port), timeout=5)
+    finally:
+        one.stop()
 
 
 def test_a_body_is_not_waited_for(short: Server) -> None:

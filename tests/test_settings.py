@@ -137,35 +137,22 @@ def test_wrong_settings_stop_the_start() -> None:
     assert "SCRAPE_TIMEOUT: " in result.stderr
 
 
-def test_check(mongodb_uri: str, database: Database[Document]) -> None:
-    database["messages"].insert_one({"messageId": "m1"})
-    for field in ("createdAt", "messageId"):
-        database["messages"].create_index(field)
-    result = run("--check", MONGODB_URI=mongodb_uri, MONGODB_DATABASE=database.name)
-    assert (result.returncode, result.stderr.count("\n")) == (0, 1)
-    assert "The settings are valid, and MongoDB can be read" in result.stderr
-    result = run("--check", MONGODB_URI="mongodb://user:s3cret@127.0.0.1:1/?serverSelectionTimeoutMS=300")
-    assert result.returncode == 1
-    assert "MongoDB cannot be read: ServerSelectionTimeoutError" in result.stderr
-    assert "s3cret" not in result.stderr
-
-
 def test_a_port_in_use_and_a_state_in_use(mongodb_uri: str, exporter: MakeExporter, tmp_path: Path) -> None:
     exporter()
     state = str(tmp_path / "ledger.sqlite")
     result = run(MONGODB_URI=mongodb_uri, STATE_PATH=state, LISTEN_ADDRESS="127.0.0.1:0")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "is in use by another exporter" in result.stderr
     port = mongodb_uri.rpartition(":")[2].rstrip("/")
     result = run(MONGODB_URI=mongodb_uri, STATE_PATH=str(tmp_path / "2"), LISTEN_ADDRESS=f"127.0.0.1:{port}")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"LISTEN_ADDRESS 127.0.0.1:{port} cannot be served" in result.stderr
 
 
 def test_the_cache_settings_of_others_are_answered(mongodb_uri: str, tmp_path: Path) -> None:
     state = str(tmp_path / "s")
     result = run(
-        "--check", MONGODB_URI=mongodb_uri, METRICS_CACHE_TTL="60", METRICS_CACHE_ENABLED="1", STATE_PATH=state
+        "--print-indexes", MONGODB_URI=mongodb_uri, METRICS_CACHE_TTL="60", METRICS_CACHE_ENABLED="1", STATE_PATH=state
     )
     assert result.stderr.count("METRICS_CACHE_ENABLED and METRICS_CACHE_TTL have no effect: nothing is cached") == 1
 

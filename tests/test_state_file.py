@@ -116,7 +116,7 @@ def test_the_command_line_forgets_a_label_value(database: Database[Document], pr
     assert per_model(one.scrape()) == {"old": 1}
     for argument, code, said in (
         ("model", 2, "--forget-label takes NAME=VALUE"),
-        ("model=old", 1, "is in use by another exporter"),
+        ("model=old", 2, "is in use by another exporter"),
     ):
         assert said in one.run(code, "--forget-label", argument)
     one.stop()

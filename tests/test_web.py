@@ -53,7 +53,7 @@ def test_pages(process: MakeProcess, database: Database[Document]) -> None:
     page = body.decode()
     for expected in (
         __version__,
-        'href="/metrics"',
+        'href="metrics"',
         "MongoDB at the last scrape: up",
         "<td>messages</td><td>100%</td>",
     ):

@@ -1,14 +1,12 @@
 """LibreChat's own health check, asked in the background."""
 
-import http.client
 import logging
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.librechat import health
+from librechat_exporter.librechat.health import Answer
 from librechat_exporter.metrics.metric import Family, Metric
 from librechat_exporter.refreshed import Refreshed
 from librechat_exporter.settings import Settings
@@ -29,31 +27,8 @@ _SECONDS = Metric(
 )
 
 _EVERY_SECONDS = 15.0
-_TIMEOUT_SECONDS = 5.0
 # A scrape waits so long for the first answer; the next one has it.
 _PATIENCE_SECONDS = 1.0
-
-
-class _Answer(NamedTuple):
-    """status: None if there is no HTTP answer. problem: why it is not up."""
-
-    status: int | None
-    seconds: float
-    problem: str | None
-
-
-def _ask(url: str) -> _Answer:
-    started = time.monotonic()
-    status, problem = None, None
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
-            status = response.status
-    except urllib.error.HTTPError as error:
-        with error:
-            status, problem = error.code, f"it answers with HTTP status {error.code}"
-    except (OSError, ValueError, http.client.HTTPException) as error:  # refused, not found, too late, no HTTP
-        problem = f"it does not answer ({type(getattr(error, 'reason', error)).__name__})"
-    return _Answer(status, time.monotonic() - started, problem)
 
 
 class _ApiCollector(Collector):
@@ -63,7 +38,7 @@ class _ApiCollector(Collector):
     metrics = (_UP, _STATUS_CODE, _SECONDS)
 
     def __init__(self) -> None:
-        self._answer: Refreshed[_Answer] = Refreshed(self.name, at_once=0.0, in_turn=False)
+        self._answer: Refreshed[Answer] = Refreshed(self.name, at_once=0.0, in_turn=False)
         self._told: str | None = None
 
     def is_used(self, settings: Settings) -> bool:
@@ -72,9 +47,9 @@ class _ApiCollector(Collector):
     def data_age(self) -> float | None:
         return self._answer.age
 
-    def _ask(self, url: str) -> _Answer:
+    def _ask(self, url: str) -> Answer:
         """Says once why it is not up."""
-        answer = _ask(url)
+        answer = health.ask(url)
         if answer.problem is not None and answer.problem != self._told:
             _log.warning("LIBRECHAT_URL: %s", answer.problem)
         elif answer.problem is None and self._told is not None:
@@ -83,7 +58,7 @@ class _ApiCollector(Collector):
         return answer
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        url = f"{scrape.settings.librechat_url}/health"
+        url = str(scrape.settings.librechat_url)
         patience = min(scrape.deadline, time.monotonic() + _PATIENCE_SECONDS)
         answer = self._answer.get(lambda: self._ask(url), patience, _EVERY_SECONDS)
         yield _UP.family({(): answer.problem is None})

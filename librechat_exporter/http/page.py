@@ -13,7 +13,7 @@ _PAGE = """<!DOCTYPE html>
 <style>body{{font-family:sans-serif;margin:2em}}td,th{{padding:.2em 1em .2em 0;text-align:left}}</style></head>
 <body>
 <h1>LibreChat exporter {version}</h1>
-<p><a href="/metrics">Metrics</a> · <a href="/health">Health</a> · <a href="/ready">Readiness</a></p>
+<p><a href="metrics">Metrics</a> · <a href="health">Health</a> · <a href="ready">Readiness</a></p>
 <p>MongoDB at the last scrape: {mongodb}</p>
 <h2>History folded</h2>
 <table>{history}</table>

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -23,8 +24,9 @@ from http import HTTPStatus
 import h11
 
 from librechat_exporter.faults import FaultLog
-from librechat_exporter.http.access import Access, AccessError
+from librechat_exporter.http.access import Access, Allowed
 from librechat_exporter.http.exchange import Request, Response, plain_text
+from librechat_exporter.http.web_config import AccessError
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +58,18 @@ class _Connection:
     """
 
     socket: socket.socket
+    context: ssl.SSLContext | None = None
     task: asyncio.Task[None] | None = None
     is_open: bool = False  # from then on its transport closes the socket
     is_asking: bool = True
     waiting: float | None = field(default_factory=time.monotonic)
+
+
+def listener(address: tuple[str, int]) -> socket.socket:
+    """The listening socket; of [::] for IPv4 as well. Raises OSError if the address cannot be bound."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    is_dual = address[0] == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual)
 
 
 class Server:
@@ -71,8 +81,7 @@ class Server:
         self._faults = FaultLog()
         self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="http")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="access")
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._listener = socket.create_server(address, family=family, backlog=_BACKLOG)
+        self._listener = listener(address)
         self._listener.setblocking(False)
         self._connections: set[_Connection] = set()
         self._loop = asyncio.new_event_loop()
@@ -179,7 +188,7 @@ class Server:
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         try:
             # Certificates are read anew when they have changed, which must keep no other connection waiting.
-            context = await self._loop.run_in_executor(self._reader, self._access.tls)
+            context = connection.context = await self._loop.run_in_executor(self._reader, self._access.tls)
         except AccessError as error:
             raise ConnectionError(str(error)) from None
         times = {"ssl_handshake_timeout": HEAD_SECONDS, "ssl_shutdown_timeout": 1.0} if context is not None else {}
@@ -199,7 +208,7 @@ class Server:
             try:
                 request = await _read(http, reader, first)
             except h11.RemoteProtocolError as error:
-                if http.our_state is h11.IDLE:
+                if http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     status = HTTPStatus(error.error_status_hint)
                     await _write(http, writer, plain_text(status, status.phrase), is_head=False)
                     await _linger(reader, writer)
@@ -207,8 +216,9 @@ class Server:
             if request is None:
                 return
             connection.is_asking, connection.waiting = False, None
-            peer = writer.get_extra_info("peercert")
-            response = await self._loop.run_in_executor(self._workers, self._answer, request, peer)
+            response = await self._loop.run_in_executor(self._workers, self._answer, request, connection, writer)
+            if response is None:
+                return
             connection.waiting = time.monotonic()
             await _write(http, writer, response, is_head=request.method == "HEAD")
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:  # a body that nobody wants
@@ -217,10 +227,12 @@ class Server:
             http.start_next_cycle()
             first = IDLE_SECONDS
 
-    def _answer(self, request: Request, peer: object) -> Response:
+    def _answer(self, request: Request, connection: _Connection, writer: asyncio.StreamWriter) -> Response | None:
+        """None if the connection must end."""
+        peer, client = writer.get_extra_info("peercert"), writer.get_extra_info("peername")[0]
         try:
-            allowed = self._access.check(request.headers, peer)
-            if isinstance(allowed, Response):
+            allowed = self._access.check(request, peer, client, connection.context)
+            if not isinstance(allowed, Allowed):
                 return allowed
             response = self._respond(request)
         except AccessError:
@@ -249,7 +261,9 @@ async def _read(http: h11.Connection, reader: asyncio.StreamReader, first: float
     headers: dict[str, str] = {}
     for name, value in event.headers:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-    path = event.target.decode("latin-1").partition("?")[0]
+    target = event.target.decode("latin-1")
+    # A proxy's client names the whole address: RFC 9112, section 3.2.2.
+    path = re.sub("^https?://[^/?]*/?", "/", target, flags=re.IGNORECASE).partition("?")[0]
     return Request(event.method.decode("latin-1"), path, headers)
 
 

@@ -103,9 +103,7 @@ class State:
             self._connection = self._open_file()
         except (sqlite3.OperationalError, OSError) as error:
             if _is_in_use(error) and _can_lock(self._path.parent):
-                raise StateInUseError(
-                    f"STATE_PATH {self._path} is in use by another exporter; give each its own state file"
-                ) from None
+                raise StateInUseError(_in_use(self._path)) from None
             why = "files on this share cannot be locked" if _is_in_use(error) else str(error)
             log.warning(
                 "STATE_PATH %s cannot be written (%s): the state is in memory only, and at the next restart counters "
@@ -326,6 +324,39 @@ class State:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def examine(path: str) -> str | None:
+    """Why a start with this path would not keep the counters, None if it would. Changes nothing. Raises StateError."""
+    if path == IN_MEMORY:
+        return f"{IN_MEMORY} ends with the process: at the next start counters fall if chats were deleted"
+    file = Path(path)
+    if not file.exists():
+        folder = next(one for one in file.absolute().parents if one.exists())
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            return f"{path} cannot be made ({error.strerror}): the state would be in memory"
+        return None
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", timeout=1, uri=True)
+        ) as connection:
+            _check_owner(connection, path)
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if _is_in_use(error) and _can_lock(file.parent):
+            raise StateInUseError(_in_use(file)) from None
+        return f"{path} cannot be written ({error}): the state would be in memory"
+    except sqlite3.DatabaseError as error:
+        return f"{path} is damaged ({error}): a start would keep it aside, and count what is stored afresh"
+    return None
+
+
+def _in_use(path: Path) -> str:
+    return f"STATE_PATH {path} is in use by another exporter; give each its own state file"
 
 
 def _log_of(path: Path) -> Path:

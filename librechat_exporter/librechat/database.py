@@ -1,5 +1,6 @@
 """LibreChat's database: queries of any collection. The meaning of its fields stands in fields.py."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
@@ -192,7 +193,14 @@ class LibreChat:
     def probe(self, collections: Iterable[str]) -> None:
         """Reads one document of each, to learn whether that is allowed."""
         for collection in collections:
-            self.aggregate(collection, {}, {"$limit": 1}, {"$project": {"_id": 1}})
+            self._first(collection)
+
+    def refused(self, collections: Iterable[str]) -> list[str]:
+        """Those of them that the user may not read."""
+        return [one for one in collections if allowed(functools.partial(self._first, one)) is None]
+
+    def _first(self, collection: str) -> list[Document]:
+        return self.aggregate(collection, {}, {"$limit": 1}, {"$project": {"_id": 1}})
 
     def without_messages(self) -> str | None:
         """The line that says that this is no database of LibreChat's; None if it is one."""

@@ -85,6 +85,30 @@ CONVERSATION = when({"$ne": [f"${CONVERSATION_FIELD}", ""]}, text(f"${CONVERSATI
 MESSAGE_ID_FIELD = "messageId"
 PARENT_FIELD = "parentMessageId"
 # The indexes of LibreChat's schema that queries lean on: collection, leading field.
+# All that is read, if the user may read it; without one, the metrics that come of it alone are absent.
+COLLECTIONS = (
+    "messages",
+    "conversations",
+    "users",
+    "files",
+    "agents",
+    "transactions",
+    "balances",
+    "sessions",
+    "memoryentries",
+    "skills",
+    "chatprojects",
+    "sharedlinks",
+    "mcpservers",
+    "agentapikeys",
+    "scheduleruns",
+    "agenttriggerdeliveries",
+    "agentqueuedturns",
+    "skillsyncstatuses",
+    "auditlogs",
+    "bans",
+    "logs",
+)
 NEEDED_INDEXES = (("messages", "createdAt"), ("messages", MESSAGE_ID_FIELD))
 # Of a user's message its own id, of an answer its question's.
 LINK = when(IS_USERS, text(f"${MESSAGE_ID_FIELD}", LONGEST_ID), text(f"${PARENT_FIELD}", LONGEST_ID))

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
@@ -27,11 +28,20 @@ def _toggle(text: str) -> Any:
 class Settings(LibreChatSettings):
     """The daemon's."""
 
-    listen_address: str = Field(default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6")
+    listen_address: str = Field(
+        default="0.0.0.0:8000", description="Where HTTP is served; `[::]:8000` for IPv6 and IPv4"
+    )
     web_config_file: Path | None = Field(
         default=None,
         description="TLS, client certificates, basic authentication: a file in the format of Prometheus' "
         "exporter-toolkit; unset, plain HTTP for everybody who reaches the port",
+    )
+    metrics_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="A bearer token that `/` and `/metrics` want, by the name that LibreChat has for its own metrics",
+    )
+    metrics_secret_file: Path | None = Field(
+        default=None, description="A file that holds the token; wins over METRICS_SECRET"
     )
     healthcheck_user: str = Field(
         default="healthcheck", description="As whom the image's health check asks, if WEB_CONFIG_FILE has users"
@@ -148,9 +158,18 @@ class Settings(LibreChatSettings):
     @field_validator("librechat_url")
     @classmethod
     def _check_librechat_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must be an address such as http://api:3080")
-        return value.rstrip("/") if value is not None else None
+        if value is None:
+            return None
+        try:
+            url = urlsplit(value)
+            is_usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        except ValueError:
+            is_usable = False
+        if not is_usable or url.username is not None or url.query or url.fragment or re.search(r"\s", value):
+            raise ValueError(
+                "must be an address such as http://api:3080: a scheme, a host, perhaps a port and a path, nothing else"
+            )
+        return value.rstrip("/")
 
     @field_validator("listen_address")
     @classmethod

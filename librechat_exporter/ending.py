@@ -1,8 +1,19 @@
-"""The daemon's end, which SIGTERM or SIGINT tells: neither gets lost."""
+"""A process's end, which SIGTERM, SIGINT or SIGHUP tells: none gets lost."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
-_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+class EndedError(BaseException):
+    """The process is to end. exit_code: as a shell tells it of one that a signal has ended."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
 
 
 def hold() -> None:
@@ -22,3 +33,25 @@ def release() -> None:
 def wait() -> None:
     """Returns when the process is told to end, be it before this was called."""
     signal.sigwait(_SIGNALS)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """The first signal raises EndedError in the main thread, those after it nothing, so that what must be done before
+    the end is done. One that is ignored, as `nohup` does, stays so. Signals that were held come now.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for one in handled:
+            signal.signal(one, signal.SIG_IGN)
+        raise EndedError(number)
+
+    handled = {one: signal.getsignal(one) for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN}
+    for one in handled:
+        signal.signal(one, end)
+    release()
+    try:
+        yield
+    finally:
+        for one, before in handled.items():
+            signal.signal(one, before)

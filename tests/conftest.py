@@ -88,6 +88,7 @@ class Metrics:
     """A database of the historic export, and the settings that name it."""
 
     def __init__(self, server: MariaDB, name: str) -> None:
+        self.server = server
         self.environment = server.environment(name)
         self.name = name
         self._connection = server.connect(name)

@@ -1,5 +1,6 @@
 """The historic export as an operator meets it: arguments, reruns, older schemas, two runs at once, privacy."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pymongo.database import Database
 
 from librechat_exporter.historic import command
-from librechat_exporter.historic.store import LockedError, Store
+from librechat_exporter.historic.lock import LockedError
+from librechat_exporter.historic.store import Store
 from librechat_exporter.settings import ExportSettings
 from tests.conftest import METRICS_PY, Document, Metrics
 from tools.simulator import Simulator
@@ -384,6 +386,49 @@ def test_the_textfile(environment: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     environment.setenv("MYSQL_PASSWORD", "wrong")
     assert command.main(["--days", "1", "--textfile", str(tmp_path / "none" / "x.prom")]) == 1
     assert "x.prom cannot be written: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("simulator")
+def test_node_exporter_can_read_the_textfile(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As another user, whatever the umask, and whatever was there before."""
+    path = tmp_path / "librechat_export.prom"
+    path.write_bytes(b"\xff\xfe no text")
+    mask = os.umask(0o077)
+    try:
+        assert command.main(["--days", "1", "--textfile", str(path)]) == 0
+        assert (path.stat().st_mode & 0o777, os.umask(0o077)) == (0o644, 0o077)
+    finally:
+        os.umask(mask)
+    path.write_bytes(b"\xff\xfe no text")
+    environment.setenv("MYSQL_PORT", "nine")
+    assert command.main(["--days", "1", "--textfile", str(path)]) == 2
+    assert textfile_values(path)["librechat_export_success"] == 0, "settings that are wrong are a failure as well"
+
+
+@pytest.mark.usefixtures("environment", "simulator")
+def test_rows_of_an_old_format_are_changed(metrics: Metrics) -> None:
+    """Where the server makes COMPACT rows, the key of names would be too long."""
+    root = metrics.server.connect()
+    try:
+        root.cursor().execute("SET GLOBAL innodb_default_row_format = compact")
+        metrics.rows("CREATE TABLE daily_users (date DATE PRIMARY KEY, unique_users BIGINT NOT NULL)")
+        assert command.main([FIRST, LAST]) == 0
+    finally:
+        root.cursor().execute("SET GLOBAL innodb_default_row_format = dynamic")
+        root.close()
+    formats = "SELECT DISTINCT ROW_FORMAT FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
+    assert metrics.rows(formats) == [("Dynamic",)]
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_user_called_unknown_and_messages_without_one_both_count(
+    metrics: Metrics, database: Database[Document]
+) -> None:
+    moment = datetime(2026, 4, 4, tzinfo=UTC)
+    answer = {"isCreatedByUser": False, "model": "m", "createdAt": moment}
+    database["messages"].insert_many([{**answer, "user": "unknown", "tokenCount": 3}, {**answer, "tokenCount": 4}])
+    assert command.main(["2026-04-04", "2026-04-04"]) == 0
+    assert metrics.rows("SELECT user, output_tokens FROM daily_tokens_by_user") == [("unknown", 7)]
 
 
 @pytest.mark.usefixtures("environment", "simulator")

@@ -1,21 +1,27 @@
 """The historic export when it is killed, and when MariaDB or MongoDB is: each day is old or new, never half."""
 
 import random
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pymongo
 import pytest
+import trustme
 from pymongo.database import Database
 
-from librechat_exporter.historic import command, store
+from librechat_exporter.historic import command, lock, store
 from librechat_exporter.historic.day import Day
+from librechat_exporter.historic.lock import LockedError
 from librechat_exporter.historic.store import Store, StoreError
 from librechat_exporter.historic.tables import DAILY, DAILY_USERS
 from librechat_exporter.librechat.database import LibreChat
@@ -116,7 +122,7 @@ def test_killed_at_any_moment(
     finish(start(metrics.environment))
     assert metrics.tables() == undisturbed.tables()
     assert len(metrics.tables()["daily_users"]) == 59
-    assert {outcome for (outcome,) in metrics.rows("SELECT outcome FROM export_runs")} == {"running", "success"}
+    assert {outcome for (outcome,) in metrics.rows("SELECT outcome FROM export_runs")} == {"failed", "success"}
     undisturbed.drop()
 
 
@@ -196,7 +202,7 @@ def test_mariadb_that_stays_away_ends_the_run(
     after = Metrics(private_mariadb, "lone")
     assert len(after.tables()["daily_users"]) == 59
     outcomes = after.rows("SELECT outcome FROM export_runs ORDER BY id")
-    assert outcomes == [("running",), ("success",)], "the first could not even note that it failed"
+    assert outcomes == [("failed",), ("success",)], "the first could not even note that it failed; the second did"
 
 
 def test_a_deadlock_is_tried_again(lone: Metrics, private_mariadb: MariaDB, caplog: pytest.LogCaptureFixture) -> None:
@@ -293,3 +299,112 @@ def test_a_store_that_is_not_there_is_given_up(
     with pytest.raises(StoreError, match="CR_CONN_HOST_ERROR"):
         Store(ExportSettings.load()).days()
     assert time.monotonic() - started >= 0.3, "it waits 0.1 s and then 0.2 s"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_in_a_run_closes_it(
+    number: signal.Signals, start: Callable[..., "subprocess.Popen[str]"], metrics: Metrics, tmp_path: Path
+) -> None:
+    """It is noted as stopped, the days that it wrote are whole, and node_exporter is told."""
+    textfile = tmp_path / "export.prom"
+    process = start(metrics.environment, "--textfile", str(textfile))
+    while not metrics.rows("SHOW TABLES LIKE 'export_runs'") or not metrics.rows("SELECT * FROM daily_users"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = finish(process, 128 + number)
+    assert f"Ended by {number.name}; each day is as it was before or complete." in said
+    assert "Traceback" not in said
+    [(outcome, written)] = metrics.rows("SELECT outcome, days_written FROM export_runs")
+    assert outcome == "stopped"
+    assert 0 < written < 59
+    days_are_whole(metrics)
+    assert "librechat_export_success 0.0" in textfile.read_text()
+
+
+def test_what_is_ignored_stays_ignored(start: Callable[..., "subprocess.Popen[str]"], metrics: Metrics) -> None:
+    """As `nohup` does with SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start(metrics.environment)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    while not metrics.rows("SHOW TABLES LIKE 'export_runs'"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    finish(process)
+    assert metrics.rows("SELECT outcome FROM export_runs") == [("success",)]
+
+
+def tried(said: str, caplog: pytest.LogCaptureFixture, **settings: Any) -> int:
+    """How often a store that fails so is tried again."""
+    given = {"mysql_host": "127.0.0.1", "mysql_max_retries": 4, "mysql_retry_delay": 0, "mysql_user": "root"}
+    one = Store(ExportSettings.model_validate(given | settings))
+    with pytest.raises(StoreError, match=said):
+        one.days()
+    return caplog.text.count("; try ")
+
+
+def test_a_name_that_nobody_knows_is_tried_once_more(caplog: pytest.LogCaptureFixture) -> None:
+    assert tried("2003 .*Name or service not known", caplog, mysql_host="mariadb.invalid") == 1
+
+
+def test_a_server_that_stays_silent_is_tried_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_CONNECT_SECONDS", 0.2)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        assert tried("MariaDB does not answer in time", caplog, mysql_port=silent.getsockname()[1]) == 4
+
+
+class EncryptedMariaDB(MariaDB):
+    """With a certificate of this authority, for this name."""
+
+    def __init__(self, authority: trustme.CA, name: str) -> None:
+        self._certificate = authority.issue_cert(name)
+        super().__init__()
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._certificate.private_key_pem.write_to_path(self.folder / "key.pem")
+        self._certificate.cert_chain_pems[0].write_to_path(self.folder / "cert.pem")
+
+    def command(self) -> list[str]:
+        folder = self.folder
+        return [*super().command(), f"--ssl-cert={folder / 'cert.pem'}", f"--ssl-key={folder / 'key.pem'}"]
+
+
+def test_a_certificate_that_cannot_be_trusted_is_told_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own, other = trustme.CA(), trustme.CA()
+    own.cert_pem.write_to_path(tmp_path / "own.pem")
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    with EncryptedMariaDB(own, "mariadb.example.org") as server:
+        given = {"mysql_port": server.port, "mysql_database": "metrics", "mysql_ssl_ca": tmp_path / "other.pem"}
+        distrust = "MariaDB's certificate cannot be trusted: "
+        assert tried(distrust + "(self-signed|unable to get local issuer) certificate", caplog, **given) == 0
+        given["mysql_ssl_ca"] = tmp_path / "own.pem"
+        assert tried(distrust + "IP address mismatch, certificate is not valid for '127.0.0.1'", caplog, **given) == 0
+
+
+def test_where_named_locks_are_refused_a_row_is_locked(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As clusters refuse them, with MariaDB's error without a name."""
+    refused = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1105, MESSAGE_TEXT = 'prohibited' /* %s %s */"
+    monkeypatch.setattr(lock, "_GET_LOCK", refused)
+    for name, value in metrics.environment.items():
+        monkeypatch.setenv(name, value)
+    first, second = Store(ExportSettings.load()), Store(ExportSettings.load())
+    with caplog.at_level("INFO"):
+        first.lock()
+    assert "Named locks are refused (MariaDB error 1105 (ER_UNKNOWN_ERROR)): a row of export_lock" in caplog.text
+    with pytest.raises(LockedError):
+        second.lock()
+    first.upgrade()
+    first._disconnect()  # as after a fault: it still has the lock
+    assert first.days() == set()
+    with pytest.raises(LockedError):
+        second.lock()
+    first.close()
+    second.lock()
+    second.close()

@@ -5,21 +5,21 @@ CREATE TABLE IF NOT EXISTS `daily_users` (
     `date` DATE NOT NULL,
     `unique_users` BIGINT NOT NULL,
     PRIMARY KEY (`date`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_messages` (
     `date` DATE NOT NULL,
     `total_messages` BIGINT NOT NULL,
     `total_conversations` BIGINT NOT NULL,
     PRIMARY KEY (`date`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_messages_by_model` (
     `date` DATE NOT NULL,
     `model` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     `message_count` BIGINT NOT NULL,
     PRIMARY KEY (`date`, `model`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_tokens_by_model` (
     `date` DATE NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS `daily_tokens_by_model` (
     `input_tokens` BIGINT NOT NULL,
     `output_tokens` BIGINT NOT NULL,
     PRIMARY KEY (`date`, `model`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_tokens_by_user` (
     `date` DATE NOT NULL,
@@ -35,14 +35,14 @@ CREATE TABLE IF NOT EXISTS `daily_tokens_by_user` (
     `input_tokens` BIGINT NOT NULL,
     `output_tokens` BIGINT NOT NULL,
     PRIMARY KEY (`date`, `user`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_errors_by_model` (
     `date` DATE NOT NULL,
     `model` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     `error_count` BIGINT NOT NULL,
     PRIMARY KEY (`date`, `model`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_cost_by_model` (
     `date` DATE NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS `daily_cost_by_model` (
     `cache_write_tokens` BIGINT NOT NULL,
     `cost_usd` DECIMAL(20,9) NOT NULL,
     PRIMARY KEY (`date`, `model`, `context`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_ratings_by_model` (
     `date` DATE NOT NULL,
@@ -63,7 +63,7 @@ CREATE TABLE IF NOT EXISTS `daily_ratings_by_model` (
     `thumbs_up` BIGINT NOT NULL,
     `thumbs_down` BIGINT NOT NULL,
     PRIMARY KEY (`date`, `model`, `tag`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_tool_calls` (
     `date` DATE NOT NULL,
@@ -71,26 +71,26 @@ CREATE TABLE IF NOT EXISTS `daily_tool_calls` (
     `calls` BIGINT NOT NULL,
     `errors` BIGINT NOT NULL,
     PRIMARY KEY (`date`, `tool_name`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_new_users` (
     `date` DATE NOT NULL,
     `provider` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     `users` BIGINT NOT NULL,
     PRIMARY KEY (`date`, `provider`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `weekly_users` (
     `week_start` DATE NOT NULL,
     `unique_users` BIGINT NOT NULL,
     PRIMARY KEY (`week_start`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `monthly_users` (
     `month_start` DATE NOT NULL,
     `unique_users` BIGINT NOT NULL,
     PRIMARY KEY (`month_start`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `export_runs` (
     `id` BIGINT NOT NULL AUTO_INCREMENT,
@@ -102,4 +102,4 @@ CREATE TABLE IF NOT EXISTS `export_runs` (
     `seconds` DOUBLE NOT NULL,
     `outcome` VARCHAR(20) NOT NULL,
     PRIMARY KEY (`id`)
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;

@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from librechat_exporter import __version__
+from librechat_exporter import __version__, ending
 from librechat_exporter.faults import describe
 from librechat_exporter.historic import textfile
 from librechat_exporter.historic.dates import ONE_DAY, DatesError, Plan, Range, default_range, named, plan, today
 from librechat_exporter.historic.day import user_key
 from librechat_exporter.historic.export import Export, RunResult
-from librechat_exporter.historic.store import LockedError, Store, StoreError
+from librechat_exporter.historic.lock import LockedError
+from librechat_exporter.historic.store import Store, StoreError
 from librechat_exporter.librechat.database import connect
 from librechat_exporter.settings import ExportSettings, SettingsError
 
@@ -142,7 +143,16 @@ def asked_range(arguments: argparse.Namespace, timezone: ZoneInfo) -> Range | No
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command. Returns its exit code."""
-    options = parser().parse_args(arguments)
+    try:
+        with ending.raising():
+            return _main(parser().parse_args(arguments))
+    except ending.EndedError as ended:
+        print(f"Ended by {ended}; each day is as it was before or complete.", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(ended.exit_code)  # queries that still run must not keep the process
+
+
+def _main(options: argparse.Namespace) -> int:
     try:
         settings = ExportSettings.load()
         days = asked_range(options, settings.metrics_timezone)
@@ -154,6 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise DatesError("--cleanup asks before it deletes, and there is no terminal to ask on: add --yes")
     except SettingsError as error:
         print(f"The settings are wrong:\n{error}", file=sys.stderr)
+        if not options.dry_run:
+            _tell_node_exporter(options.textfile, RunResult(), 0.0, success=False)
         return 2
     except DatesError as error:
         print(f"{parser().prog}: error: {error}", file=sys.stderr)
@@ -162,16 +174,23 @@ def main(arguments: list[str] | None = None) -> int:
     _set_up_log(settings, console, verbose=options.verbose)
     for warning in settings.warnings:
         log.warning("%s", warning)
-    try:
+    code = _Run(options, settings, days, console).run()
+    while options.daily is not None:
+        time.sleep(seconds_until(options.daily, datetime.now(settings.metrics_timezone)))
         code = _Run(options, settings, days, console).run()
-        while options.daily is not None:
-            time.sleep(seconds_until(options.daily, datetime.now(settings.metrics_timezone)))
-            code = _Run(options, settings, days, console).run()
-    except KeyboardInterrupt:
-        print("Interrupted; each day is as it was before or complete.", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(130)  # queries that still run must not keep the process
     return code
+
+
+def _tell_node_exporter(path: Path | None, outcome: RunResult, seconds: float, *, success: bool) -> bool:
+    """Writes --textfile; False, with a line, if it cannot be written."""
+    if path is None:
+        return True
+    try:
+        textfile.write(path, success=success, seconds=seconds, days=outcome.days, rows=outcome.rows)
+    except OSError as error:
+        print(f"--textfile {path} cannot be written: {error.strerror}", file=sys.stderr)
+        return False
+    return True
 
 
 def seconds_until(moment: clock, now: datetime) -> float:
@@ -214,21 +233,22 @@ class _Run:
         except LockedError as error:
             print(f"{error}; this one did nothing", file=sys.stderr)
             return 1
+        except ending.EndedError:
+            if not self._options.dry_run:
+                _tell_node_exporter(self._options.textfile, RunResult(), self._seconds, success=False)
+            raise
         finally:
             self._store.close()
             self._librechat.close()
-        seconds = time.monotonic() - self._started
+        seconds = self._seconds
         self._say(outcome, seconds)
         success = not outcome.problems
-        if self._options.textfile is not None:
-            try:
-                textfile.write(
-                    self._options.textfile, success=success, seconds=seconds, days=outcome.days, rows=outcome.rows
-                )
-            except OSError as error:
-                print(f"--textfile {self._options.textfile} cannot be written: {error.strerror}", file=sys.stderr)
-                success = False
-        return 0 if success else 1
+        told = _tell_node_exporter(self._options.textfile, outcome, seconds, success=success)
+        return 0 if success and told else 1
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
 
     def _dry_run(self) -> int:
         try:
@@ -265,26 +285,27 @@ class _Run:
             return RunResult(problems=[f"MongoDB cannot be read: {describe(error)}"])
         except (StoreError, _UnusableError) as error:
             return RunResult(problems=[str(error)])
-        outcome = RunResult(problems=["the run was broken off"])
+        outcome = RunResult()
         try:
             with self._progress(made) as on_day:
                 export = Export(
                     self._librechat, self._store, self._settings.metrics_timezone, user_key(self._settings), on_day
                 )
-                outcome = export.run(made, force=self._options.force)
+                export.run(made, outcome, force=self._options.force)
             if self._options.cleanup and not outcome.problems:
                 log.info("%d rows outside %s were deleted", self._store.cleanup(made.range), made.range)
         except StoreError as error:
             outcome.problems.append(str(error))
-        finally:
-            self._note(number, outcome)
+        except BaseException as error:
+            self._store.do_not_wait()
+            self._note(number, outcome, "stopped" if isinstance(error, ending.EndedError) else "failed")
+            raise
+        self._note(number, outcome, "failed" if outcome.problems else "success")
         return outcome
 
-    def _note(self, number: int, outcome: RunResult) -> None:
-        seconds = time.monotonic() - self._started
-        word = "failed" if outcome.problems else "success"
+    def _note(self, number: int, outcome: RunResult, word: str) -> None:
         try:
-            self._store.end_run(number, outcome.days, outcome.rows, seconds, word)
+            self._store.end_run(number, outcome.days, outcome.rows, self._seconds, word)
         except (StoreError, LockedError) as error:
             outcome.problems.append(f"export_runs: {error}")
 

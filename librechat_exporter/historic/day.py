@@ -168,9 +168,11 @@ class _Counts:
                 self._calls[call.name][1] += call.failed
 
     def rows(self, key: UserKey | None) -> dict[Table, list[Row]]:
-        users = {}
+        users: dict[str, list[float]] = defaultdict(lambda: [0, 0])
         if key is not None:
-            users = {UNKNOWN if user is None else key(user): sums for user, sums in self.users.items()}
+            for user, sums in self.users.items():
+                name = UNKNOWN if user is None else key(user)  # a user's id can be that word
+                users[name] = [one + other for one, other in zip(users[name], sums, strict=True)]
         return {
             DAILY_MESSAGES_BY_MODEL: _rows(self._answers),
             DAILY_TOKENS_BY_MODEL: _rows(self._models),

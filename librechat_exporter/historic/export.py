@@ -15,7 +15,8 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from librechat_exporter.faults import describe
 from librechat_exporter.historic.dates import Period, Plan, Range, bounds
 from librechat_exporter.historic.day import Day, new_users, read_day
-from librechat_exporter.historic.store import LockedError, Store, StoreError
+from librechat_exporter.historic.lock import LockedError
+from librechat_exporter.historic.store import Store, StoreError
 from librechat_exporter.historic.tables import DAILY_NEW_USERS
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.fields import created_between
@@ -63,9 +64,11 @@ class Export:
         # Of each period that is under way: the days that this run has read, and their users.
         self._seen: dict[Period, tuple[set[date], set[str]]] = {}
 
-    def run(self, plan: Plan, *, force: bool) -> RunResult:
-        """A day that cannot be read is left as it is. A database that is gone ends the run; the days left failed."""
-        outcome = RunResult()
+    def run(self, plan: Plan, outcome: RunResult, *, force: bool) -> None:
+        """Notes in the outcome what was done, as it is done.
+
+        A day that cannot be read is left as it is. A database that is gone ends the run; the days left failed.
+        """
         left = deque(plan.days)
         closing = plan.closing()
         pool = ThreadPoolExecutor(_READERS, thread_name_prefix="day")
@@ -94,7 +97,6 @@ class Export:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         outcome.failed += left
-        return outcome
 
     def _read(self, day: date) -> Day:
         with pymongo.timeout(_DAY_SECONDS):

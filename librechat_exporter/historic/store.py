@@ -1,6 +1,5 @@
 """MariaDB or MySQL: the schema and its upgrade, days replaced in one transaction each, retries, and the lock."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -8,13 +7,14 @@ from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 import mysql.connector
-from mysql.connector import errorcode
 from mysql.connector.abstracts import MySQLConnectionAbstract, MySQLCursorAbstract
 
 from librechat_exporter.historic import tables
 from librechat_exporter.historic.dates import Period, Range
 from librechat_exporter.historic.day import Day, Row
-from librechat_exporter.historic.tables import ALL, COUNT, DAILY, EXPORT_RUNS, NAME, PERIODIC, Table
+from librechat_exporter.historic.faults import describe, tries
+from librechat_exporter.historic.lock import Lock
+from librechat_exporter.historic.tables import ALL, COUNT, DAILY, EXPORT_RUNS, FORMAT, NAME, PERIODIC, Table
 from librechat_exporter.settings import ExportSettings
 
 log = logging.getLogger(__name__)
@@ -27,41 +27,10 @@ _ANSWER_SECONDS = 300
 _LONGEST_WAIT = 300.0
 _RETAKE_SECONDS = 10  # until the server has noticed that the connection which held the lock is gone
 _ROWS_AT_ONCE = 5000
-# Whether the transaction was done is unknown or it was not: to do it again is right, as it replaces all that it writes.
-_TRANSIENT = {
-    *(errorcode.ER_LOCK_DEADLOCK, errorcode.ER_LOCK_WAIT_TIMEOUT, errorcode.ER_CHECKREAD),
-    *(errorcode.ER_SERVER_SHUTDOWN, errorcode.ER_CON_COUNT_ERROR, errorcode.ER_QUERY_INTERRUPTED),
-    *(errorcode.CR_CONNECTION_ERROR, errorcode.CR_CONN_HOST_ERROR, errorcode.CR_UNKNOWN_HOST),
-    *(errorcode.CR_SERVER_GONE_ERROR, errorcode.CR_SERVER_LOST, errorcode.CR_SERVER_LOST_EXTENDED),
-    *(errorcode.CR_SERVER_HANDSHAKE_ERR, 1927),  # MariaDB's own: the connection was killed
-}
-_NAMES = {number: name for name, number in vars(errorcode).items() if isinstance(number, int)}
-# These messages speak of the connection alone. Others may quote a row, and so a user's id.
-_HARMLESS = {
-    *(errorcode.ER_ACCESS_DENIED_ERROR, errorcode.ER_DBACCESS_DENIED_ERROR, errorcode.ER_BAD_DB_ERROR),
-    *(errorcode.ER_TABLEACCESS_DENIED_ERROR, errorcode.CR_CONN_HOST_ERROR, errorcode.CR_UNKNOWN_HOST),
-    *(errorcode.CR_CONNECTION_ERROR, errorcode.CR_SSL_CONNECTION_ERROR, errorcode.CR_SERVER_LOST),
-}
 
 
 class StoreError(Exception):
     """MariaDB refuses, or does not answer after all tries. Its text quotes no row."""
-
-
-class LockedError(Exception):
-    """Another export writes into this database."""
-
-
-def describe(error: mysql.connector.Error) -> str:
-    """The error in a line that quotes no row."""
-    name = _NAMES.get(error.errno, "no name")
-    text = f": {error.msg}" if error.errno in _HARMLESS else ""
-    return f"MariaDB error {error.errno} ({name}){text}"
-
-
-def _is_transient(error: mysql.connector.Error) -> bool:
-    # The driver's own errors about a connection that is gone have no number.
-    return error.errno in _TRANSIENT or error.errno == -1
 
 
 class Store:
@@ -72,11 +41,17 @@ class Store:
         self._connection: MySQLConnectionAbstract | None = None
         self._retries = settings.mysql_max_retries
         self._lock_wait: int | None = None
-        # Named locks are the server's, not the database's, and MySQL allows them 64 characters.
-        digest = hashlib.sha256(settings.mysql_database.encode()).hexdigest()[:32]
-        self._lock = f"librechat_exporter.{digest}"
+        self._lock = Lock(settings.mysql_database)
 
     def close(self) -> None:
+        self._disconnect()
+        self._lock.release()
+
+    def do_not_wait(self) -> None:
+        """From now on nothing is tried again: the process is to end."""
+        self._retries = 0
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
@@ -135,9 +110,10 @@ class Store:
         return self._transaction(work)
 
     def begin_run(self, days: Range) -> int:
-        """Notes in export_runs that a run began; its number."""
+        """Notes in export_runs that a run began; its number. With the lock held, those that run are none any more."""
 
         def work(cursor: MySQLCursorAbstract) -> int:
+            cursor.execute("UPDATE export_runs SET outcome = 'failed' WHERE outcome = 'running'")
             now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
             names = ", ".join(EXPORT_RUNS.values)
             cursor.execute(
@@ -165,7 +141,7 @@ class Store:
 
     def _transaction(self, work: Callable[[MySQLCursorAbstract], T]) -> T:
         """All of the work or nothing of it; again, after a wait, if the connection is lost or there is a deadlock."""
-        tries = 0
+        tried = 0
         while True:
             try:
                 connection = self._connected()
@@ -174,16 +150,17 @@ class Store:
                 connection.commit()
                 cursor.close()
             except mysql.connector.Error as error:
-                self.close()
-                if not _is_transient(error) or tries == self._retries:
+                self._disconnect()
+                most = tries(error, self._retries)
+                if tried >= most:
                     self._retries = 0  # who gave up once does not wait again
                     raise StoreError(describe(error)) from None
-                wait = min(self._settings.mysql_retry_delay * 2**tries, _LONGEST_WAIT)
-                tries += 1
-                log.warning("%s; try %d of %d in %g s", describe(error), tries, self._retries, wait)
+                wait = min(self._settings.mysql_retry_delay * 2**tried, _LONGEST_WAIT)
+                tried += 1
+                log.warning("%s; try %d of %d in %g s", describe(error), tried, most, wait)
                 time.sleep(wait)
             except BaseException:
-                self.close()
+                self._disconnect()
                 raise
             else:
                 return result
@@ -192,16 +169,8 @@ class Store:
         if self._connection is None:
             self._connection = _connect(self._settings)
             if self._lock_wait is not None:
-                self._take_lock(self._connection, self._lock_wait)
+                self._lock.take(self._connection, lambda: _connect(self._settings), self._lock_wait)
         return self._connection
-
-    def _take_lock(self, connection: MySQLConnectionAbstract, seconds: int) -> None:
-        cursor = connection.cursor()
-        cursor.execute("SELECT GET_LOCK(%s, %s)", (self._lock, seconds))
-        [(taken,)] = _rows(cursor)
-        cursor.close()
-        if taken != 1:
-            raise LockedError(f"another export writes into the database {self._settings.mysql_database}")
 
 
 def _connect(settings: ExportSettings) -> MySQLConnectionAbstract:
@@ -291,15 +260,20 @@ def _changes(cursor: MySQLCursorAbstract) -> list[tuple[str, str]]:
         " WHERE TABLE_SCHEMA = DATABASE()"
     )
     columns = {(table, column): (kind, collation) for table, column, kind, collation in _rows(cursor)}
-    cursor.execute("SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()")
-    engines = dict(_rows(cursor))
+    cursor.execute(
+        "SELECT TABLE_NAME, ENGINE, UPPER(ROW_FORMAT) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
+    )
+    formats = {name: (engine, row_format) for name, engine, row_format in _rows(cursor)}
     changes = []
     for table in ALL:
-        if table.name not in engines:
+        if table.name not in formats:
             changes.append((f"created the table {table.name}", table.create))
             continue
-        if engines[table.name] != "InnoDB":  # others have no transactions
-            changes.append((f"moved {table.name} to InnoDB", f"ALTER TABLE `{table.name}` ENGINE=InnoDB"))
+        engine, row_format = formats[table.name]
+        if engine != "InnoDB":  # others have no transactions
+            changes.append((f"moved {table.name} to InnoDB", f"ALTER TABLE `{table.name}` {FORMAT}"))
+        elif row_format in ("COMPACT", "REDUNDANT"):  # the key of names would be too long for these
+            changes.append((f"changed the rows of {table.name} to DYNAMIC", f"ALTER TABLE `{table.name}` {FORMAT}"))
         for name, kind in table.columns.items():
             column = columns.get((table.name, name))
             if column is None:

@@ -8,6 +8,7 @@ NAME = "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
 COUNT = "BIGINT NOT NULL"
 MONEY = "DECIMAL(20,9) NOT NULL"
 MONEY_DIGITS = 9
+FORMAT = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Table:
         """The statement that makes the table where it is missing."""
         lines = [f"    `{name}` {kind}" for name, kind in self.columns.items()]
         lines.append("    PRIMARY KEY ({})".format(", ".join(f"`{name}`" for name in self.key)))
-        return f"CREATE TABLE IF NOT EXISTS `{self.name}` (\n" + ",\n".join(lines) + "\n) ENGINE=InnoDB"
+        return f"CREATE TABLE IF NOT EXISTS `{self.name}` (\n" + ",\n".join(lines) + f"\n) {FORMAT}"
 
 
 def _daily(name: str, keys: tuple[str, ...], counts: tuple[str, ...], money: tuple[str, ...] = ()) -> Table:
@@ -73,6 +74,9 @@ EXPORT_RUNS = Table(
         "outcome": "VARCHAR(20) NOT NULL",
     },
 )
+
+# Where the server refuses named locks, its one row is locked instead; else it is never made.
+EXPORT_LOCK = Table("export_lock", {"id": "TINYINT NOT NULL"}, {})
 
 DAILY = (
     DAILY_USERS,

@@ -1,5 +1,6 @@
 """The result of a run, for Prometheus, through the textfile collector of node_exporter."""
 
+import os
 import time
 from pathlib import Path
 
@@ -22,18 +23,18 @@ def write(path: Path, *, success: bool, seconds: float, days: int, rows: int) ->
     ):
         if value is not None:
             Gauge(name, text, registry=registry).set(value)
-    write_to_textfile(str(path), registry)
+    mask = os.umask(0o022)  # node_exporter reads it as another user
+    try:
+        write_to_textfile(str(path), registry)
+    finally:
+        os.umask(mask)
 
 
 def _last_success(path: Path) -> float | None:
     """As an earlier run wrote it, None if there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    try:
-        families = list(text_string_to_metric_families(text))
-    except ValueError:  # someone else's file, or half of one
+        families = list(text_string_to_metric_families(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):  # none, someone else's, or half of one
         return None
     samples = (sample for family in families for sample in family.samples)
     return next((sample.value for sample in samples if sample.name == _LAST_SUCCESS), None)

@@ -1,4 +1,7 @@
-"""Exits with 0 if the exporter of these settings answers on this machine: the container's health check."""
+"""Exits with 0 if the exporter of these settings answers on this machine: the container's health check.
+
+It asks /health, or the path that is its argument, such as /ready.
+"""
 
 import http.client
 import ssl
@@ -13,18 +16,18 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 _SECONDS = 4
 
 
-def main() -> int:
+def main(path: str = "/health") -> int:
     try:
         settings = Settings.load()
         with_tls = Access(settings.web_config_file).tls() is not None
-        status = _ask(settings, with_tls=with_tls)
+        status = _ask(settings, path, with_tls=with_tls)
     except (OSError, http.client.HTTPException, AccessError, SettingsError) as error:
         print(f"The exporter does not answer: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0 if status == http.client.OK else 1
 
 
-def _ask(settings: Settings, *, with_tls: bool) -> int:
+def _ask(settings: Settings, path: str, *, with_tls: bool) -> int:
     host, port = settings.bind_address
     host = _ANY_ADDRESS.get(host, host)
     connection: http.client.HTTPConnection
@@ -42,9 +45,9 @@ def _ask(settings: Settings, *, with_tls: bool) -> int:
     if password:
         told = b64encode(f"{settings.healthcheck_user}:{password}".encode()).decode()
         headers["Authorization"] = f"Basic {told}"
-    connection.request("GET", "/health", headers=headers)
+    connection.request("GET", path, headers=headers)
     return connection.getresponse().status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

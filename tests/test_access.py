@@ -404,8 +404,8 @@ def test_every_path_is_covered(process: MakeProcess, tmp_path: Path) -> None:
     assert PASSWORD not in one.log
 
 
-def health(one: Process, **environment: str) -> int:
-    command = [sys.executable, "-m", "librechat_exporter.healthcheck"]
+def health(one: Process, *path: str, **environment: str) -> int:
+    command = [sys.executable, "-m", "librechat_exporter.healthcheck", *path]
     root = Path(__file__).parent.parent
     return subprocess.run(command, env=one.environment | environment, cwd=root, check=False, timeout=20).returncode
 
@@ -422,6 +422,9 @@ def test_the_health_check_knows_the_password_and_the_certificate(
         "HEALTHCHECK_KEY_FILE": str(issued.folder / "client.key"),
     }
     assert health(one, **told, **shown) == 0
+    assert get(one, issued.context("client"), "/metrics", basic("prometheus", PASSWORD))[0] == 200
+    assert health(one, "/ready", **told, **shown) == 0
+    assert health(one, "/nowhere", **told, **shown) == 1
     assert health(one, **told) == 1
     assert health(one, **shown) == 1
 

@@ -1,5 +1,6 @@
 """The Helm chart and the kustomize base: valid for several versions of Kubernetes, and the same."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -81,18 +82,31 @@ OTHER_VALUES: dict[str, Any] = {
     "tolerations": [{"key": "dedicated", "operator": "Exists"}],
     "imagePullSecrets": [{"name": "pull"}],
     "podAnnotations": {"note": "text"},
-    "serviceMonitor": {"labels": {"release": "monitoring"}},
+    "serviceMonitor": {
+        "labels": {"release": "monitoring"},
+        "tlsConfig": {"ca": {"secret": {"name": "tls", "key": "ca.crt"}}, "serverName": "exporter"},
+    },
+    "envFromSecrets": {"USER_ID_SALT": {"name": "librechat-exporter", "key": "salt"}},
+    "extraVolumes": [{"name": "mongodb-ca", "configMap": {"name": "mongodb-ca"}}],
+    "extraVolumeMounts": [{"name": "mongodb-ca", "mountPath": "/etc/mongodb-ca", "readOnly": True}],
+    "web": {"secretName": "web", "scheme": "HTTPS", "basicAuth": {"secretName": "login"}},
+    "networkPolicy": {"enabled": True, "from": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]},
+}
+WITH_TOKEN: dict[str, Any] = {
+    "metricsSecret": {"secretName": "librechat-exporter"},
+    "web": {"secretName": "web", "scheme": "HTTPS"},
+    "persistence": {"enabled": False},
 }
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
-    "values", [{}, OTHER_VALUES, {"persistence": {"enabled": False}}], ids=["default", "all", "memory"]
+    ("values", "kinds"), [({}, 3), (OTHER_VALUES, 4), (WITH_TOKEN, 2)], ids=["default", "all", "token"]
 )
-def test_every_manifest_is_valid(version: str, values: dict[str, Any]) -> None:
+def test_every_manifest_is_valid(version: str, values: dict[str, Any], kinds: int) -> None:
     manifests = rendered(**values)
     known = [manifest for kind, manifest in manifests.items() if kind not in OPERATORS]
-    assert len(known) == (2 if values.get("persistence", {}).get("enabled") is False else 3)
+    assert len(known) == kinds
     for manifest in known:
         kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -100,7 +114,7 @@ def test_every_manifest_is_valid(version: str, values: dict[str, Any]) -> None:
 def test_values_reach_their_places() -> None:
     manifests = rendered(**OTHER_VALUES)
     pod = manifests["Deployment"]["spec"]["template"]["spec"]
-    environment = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    environment = {one["name"]: one.get("value") or one["valueFrom"] for one in pod["containers"][0]["env"]}
     assert environment["METRICS_TIMEZONE"] == "Europe/Berlin"
     assert (environment["STATE_REFRESH"], environment["DOMAIN_METRICS"]) == ("30", "true")
     [secret] = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "mongodb-uri"]
@@ -113,7 +127,88 @@ def test_values_reach_their_places() -> None:
     assert "PersistentVolumeClaim" not in rendered(persistence={"existingClaim": "mine"})
 
 
-@pytest.mark.parametrize("values", [{"replicas": 2}, {"service": {"port": 0}}, {"image": {"repository": ""}}])
+def test_probes_and_prometheus_follow_scheme_and_credentials() -> None:
+    def look(**values: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        manifests = rendered(**values)
+        [container] = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
+        [endpoint] = manifests["ServiceMonitor"]["spec"]["endpoints"]
+        return container, endpoint, {one["name"]: one for one in container["env"]}
+
+    container, endpoint, environment = look(**OTHER_VALUES)
+    for probe, path in (("startupProbe", "/health"), ("livenessProbe", "/health"), ("readinessProbe", "/ready")):
+        command = container[probe]["exec"]["command"]
+        assert command == ["python", "-m", "librechat_exporter.healthcheck", path]
+        assert "httpGet" not in container[probe]
+    password = {"name": "login", "key": "password"}
+    assert environment["HEALTHCHECK_PASSWORD"]["valueFrom"]["secretKeyRef"] == password
+    assert environment["USER_ID_SALT"]["valueFrom"]["secretKeyRef"] == {"name": "librechat-exporter", "key": "salt"}
+    assert environment["WEB_CONFIG_FILE"]["value"] == "/run/librechat-exporter-web/web.yml"
+    assert endpoint["scheme"] == "https"
+    assert endpoint["basicAuth"] == {"username": {"name": "login", "key": "username"}, "password": password}
+    assert endpoint["tlsConfig"]["serverName"] == "exporter"
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    assert (mounts["web"], mounts["mongodb-ca"]) == ("/run/librechat-exporter-web", "/etc/mongodb-ca")
+
+    container, endpoint, environment = look(**WITH_TOKEN)
+    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "metrics", "scheme": "HTTPS"}
+    secret = {"name": "librechat-exporter", "key": "metrics-secret"}
+    assert environment["METRICS_SECRET"]["valueFrom"]["secretKeyRef"] == secret
+    assert (endpoint["authorization"], "basicAuth" in endpoint) == ({"credentials": secret}, False)
+
+
+def test_the_component_of_the_token_is_the_charts() -> None:
+    """Its patches add to the base what the chart adds for the same."""
+    patched = base()
+    component = yaml.safe_load((BASE / "components" / "token" / "kustomization.yaml").read_text())
+    for patch in component["patches"]:
+        for operation in yaml.safe_load(patch["patch"]):
+            assert operation["op"] == "add"
+            *path, last = operation["path"].strip("/").split("/")
+            place: Any = patched[patch["target"]["kind"]]
+            for key in path:
+                place = place[int(key) if key.isdecimal() else key]
+            place.append(operation["value"]) if last == "-" else place.update({last: operation["value"]})
+    assert without_helms(rendered(metricsSecret={"secretName": "librechat-exporter"})) == patched
+
+
+def test_the_network_policy_is_valid_and_selects_the_pod() -> None:
+    policy = yaml.safe_load((BASE / "components" / "network-policy" / "networkpolicy.yaml").read_text())
+    for manifest in (policy, rendered(**OTHER_VALUES)["NetworkPolicy"]):
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+        pod = rendered()["Deployment"]["spec"]["template"]["metadata"]["labels"]
+        assert manifest["spec"]["podSelector"]["matchLabels"].items() <= pod.items()
+
+
+def test_the_schema_knows_every_value() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def compare(values: dict[str, Any], known: dict[str, Any], place: str) -> None:
+        assert values.keys() <= known["properties"].keys(), place
+        assert known["additionalProperties"] is False, place
+        for name, value in values.items():
+            if isinstance(value, dict) and value and "properties" in known["properties"][name]:
+                compare(value, known["properties"][name], f"{place}.{name}")
+
+    compare(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "values")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"replicas": 2},
+        {"service": {"port": 0}},
+        {"image": {"repository": ""}},
+        {"env": {"not a name": "x"}},
+        {"envFromSecrets": {"USER_ID_SALT": {"name": "a"}}},
+        {"web": {"scheme": "https"}},
+        {"web": {"basicAuth": {"user": "x"}}},
+        {"extraVolumeMounts": [{"name": "a", "mountPath": "relative"}]},
+        {"serviceMonitor": {"interval": "often"}},
+        {"resources": {"limit": {}}},
+        {"podAnnotations": {"a": 1}},
+    ],
+)
 def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(HelmError):
         rendered(**values)

@@ -45,6 +45,9 @@ class _Healthy(BaseHTTPRequestHandler):
 def configuration(exporter: Process, ports: dict[str, int]) -> str:
     """prometheus.yml, as fast as a test wants it, with the targets where they are here."""
     given = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    [ours] = [job for job in given["scrape_configs"] if job["job_name"] == "librechat"]
+    script = yaml.safe_load((FOLDER / "docker-compose.yml").read_text())["services"]["prometheus"]["entrypoint"][2]
+    assert f"> {ours.pop('authorization')['credentials_file']};" in script
     del given["otlp"]  # Debian's Prometheus is older than it
     given["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     given["rule_files"] = [str(path) for path in RULES]

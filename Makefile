@@ -1,21 +1,24 @@
-# `make demo` and `make test` need nothing but make, a shell and Python 3; the rest they get themselves.
+# These need nothing but make, a shell and Python 3; the rest they get themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench faults docs golden
+.PHONY: help demo test test-quick lint bench faults docs golden
 
-UV = $$(tools/bootstrap.sh)
+# Certificate authorities of the machine's own count too, as behind a proxy that opens TLS.
+export UV_SYSTEM_CERTS ?= 1
+UV = uv=$$(tools/bootstrap.sh) && "$$uv"
 RUN = $(UV) run --locked --all-groups
 COMPOSE = */docker-compose*.yml deploy/*/docker-compose*.yml
 
 help:
 	@echo "make demo       the exporter on port 8000, beside a private MongoDB with simulated traffic"
 	@echo "make test       lint, types and all tests"
+	@echo "make test-quick the tests that need no server, on any machine"
 	@echo "make bench      the measurements of docs/performance.md"
 	@echo "make faults     an hour of faults, load and endurance"
 	@echo "make docs       write all that is generated from the code anew"
 	@echo "make golden     write the golden exposition anew"
 
 demo:
-	@$(RUN) python -m tools.demo
+	@$(UV) run --locked --group mongod python -m tools.demo
 
 lint:
 	$(RUN) ruff check .
@@ -31,6 +34,9 @@ lint:
 test: lint
 	tools/debian-packages.sh
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+
+test-quick:
+	@$(UV) run --locked --group quick pytest -n auto --quick
 
 bench:
 	$(RUN) python -m benchmarks.scrape

@@ -41,14 +41,31 @@ METRICS_PY = Path(__file__).parent.parent / "metrics.py"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="write the golden exposition anew")
+    parser.addoption("--quick", action="store_true", help="run what needs no server and few packages, on any machine")
 
 
 # Files with few tests that take long: begun last, one of them would run alone.
 LONG = ("test_truth.py", "test_oracle.py", "test_export_faults.py", "test_export_oracle.py", "test_monitoring.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Files of which --quick runs all tests that ask for none of SERVERS.
+QUICK = (
+    *("test_access.py", "test_architecture.py", "test_clock.py", "test_connection_string.py", "test_environment.py"),
+    *("test_export_dates.py", "test_metric.py", "test_queries.py", "test_refreshed.py", "test_server.py"),
+    *("test_settings.py", "test_web.py"),
+)
+SERVERS = {"mongodb_uri", "mariadb"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    is_left_out = collection_path.name.startswith("test_") and collection_path.name not in QUICK
+    return True if config.getoption("--quick") and is_left_out else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    if config.getoption("--quick"):
+        items[:] = [item for item in items if SERVERS.isdisjoint(getattr(item, "fixturenames", ()))]
 
 
 @pytest.fixture(scope="session")

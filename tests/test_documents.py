@@ -1,13 +1,9 @@
 """Pages for people: generated ones are current, links and names lead somewhere, commands do what they say."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,6 @@ from librechat_exporter.historic import textfile
 from tests.conftest import METRICS_PY, MakeProcess
 from tests.offered import METRICS, sample_names
 from tools import reference
-from tools.private_server import die_with_parent
 
 ROOT = METRICS_PY.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,46 +77,3 @@ def test_the_health_check(process: MakeProcess) -> None:
     assert subprocess.run(check, env=environment, check=False, timeout=30).returncode == 1
     one.start()
     assert subprocess.run(check, env=environment, check=False, timeout=30).returncode == 0
-
-
-def test_the_demo(tmp_path: Path) -> None:
-    """As a newcomer starts it: it serves on port 8000, and Ctrl-C leaves nothing behind."""
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tools.demo"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=die_with_parent,
-    ) as demo:
-        try:
-            time.sleep(1)
-            if demo.poll() == 1:
-                output = demo.communicate()[0]
-                assert "Port 8000 is in use" in output
-                pytest.skip("port 8000 is in use on this machine")
-            values = _wait_for_metrics()
-            assert re.search(r"^librechat_messages_total 2\d{4}\.0$", values, re.MULTILINE)
-            assert "librechat_up 1.0" in values
-        finally:
-            demo.send_signal(signal.SIGINT)
-            output = demo.communicate(timeout=30)[0]
-    assert demo.returncode == 0
-    assert "http://localhost:8000" in output
-    assert list(tmp_path.iterdir()) == []
-
-
-def _wait_for_metrics() -> str:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen("http://localhost:8000/metrics", timeout=15) as response:
-                text: str = response.read().decode()
-        except OSError:
-            assert time.monotonic() < end
-            time.sleep(0.2)
-        else:
-            if "librechat_messages_total" in text:
-                return text

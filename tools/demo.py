@@ -1,9 +1,8 @@
 """The demo: a private MongoDB with simulated history and traffic, and the exporter beside it. Ctrl-C ends all of it."""
 
+import contextlib
 import os
-import queue
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -11,11 +10,12 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 import pymongo
 from pymongo.errors import PyMongoError
 
+from librechat_exporter import ending
+from librechat_exporter.faults import describe
 from tools.mongod import Mongod, NoMongodError
 from tools.private_server import die_with_parent
 from tools.simulator import Document, Simulator
@@ -25,6 +25,7 @@ DATABASE = "librechat_exporter_demo"
 HISTORY_DAYS = 60
 HISTORY_MESSAGES = 20_000
 RATE = 2.0
+_PATIENCE_MILLISECONDS = 5000
 
 _WELCOME = f"""
 The exporter serves simulated traffic. Open
@@ -38,13 +39,6 @@ Ctrl-C ends everything and leaves nothing behind.
 
 
 def main() -> int:
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # unlike an Event, safe in a signal handler
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        signals.put(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -53,21 +47,27 @@ def main() -> int:
             print(f"Port {PORT} is in use; stop what listens there and try again.", file=sys.stderr)
             return 1
     try:
-        with ExitStack() as stack:
-            return _run(stack, signals)
+        with ending.raising(), ExitStack() as stack:
+            return _run(stack)
+    except ending.EndedError:
+        return 0
     except NoMongodError as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _run(stack: ExitStack, signals: queue.SimpleQueue[int]) -> int:
+def _run(stack: ExitStack) -> int:
+    """Until the exporter ends, or EndedError is raised; what it has made, the stack takes away."""
     folder = Path(tempfile.mkdtemp(prefix="librechat-exporter-demo-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     uri = os.environ.get("MONGODB_TEST_URI") or stack.enter_context(Mongod()).uri
-    client = stack.enter_context(pymongo.MongoClient[Document](uri))
-    client.drop_database(DATABASE)
-    stack.callback(client.drop_database, DATABASE)
-    print(f"Writing {HISTORY_MESSAGES} messages of {HISTORY_DAYS} days ...")
+    client = stack.enter_context(pymongo.MongoClient[Document](uri, serverSelectionTimeoutMS=_PATIENCE_MILLISECONDS))
+    try:
+        client.drop_database(DATABASE)
+    except PyMongoError as error:
+        raise NoMongodError(f"MONGODB_TEST_URI cannot be used: {describe(error)}") from None
+    stack.callback(_drop, client)
+    print(f"Writing {HISTORY_MESSAGES} messages of {HISTORY_DAYS} days ...", flush=True)
     simulator = Simulator(client[DATABASE])
     simulator.fill(HISTORY_MESSAGES, HISTORY_DAYS)
     environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
@@ -91,15 +91,15 @@ def _run(stack: ExitStack, signals: queue.SimpleQueue[int]) -> int:
     stack.callback(traffic.join, 5)
     stack.callback(stop.set)
     print(_WELCOME, flush=True)
-    while exporter.poll() is None:
-        try:
-            signals.get(timeout=0.2)
-        except queue.Empty:
-            continue
-        print("Ending.")
-        return 0
+    exporter.wait()
     print("The exporter has ended by itself.", file=sys.stderr)
     return 1
+
+
+def _drop(client: pymongo.MongoClient[Document]) -> None:
+    """The demo's database is the last of it that goes, if the server is still there."""
+    with contextlib.suppress(PyMongoError):
+        client.drop_database(DATABASE)
 
 
 def _traffic(simulator: Simulator, stop: threading.Event) -> None:

@@ -102,3 +102,11 @@ def test_the_database_of_the_path_is_read_and_the_setting_wins(
     ):
         one = exporter(mongodb_uri=f"{host}/{name}?family=4", mongodb_database=setting, state_path=":memory:")
         assert one.scrape().get(("librechat_messages_total", ())) == messages
+
+
+def test_hosts_that_the_dns_does_not_know_are_unavailable(exporter: MakeExporter) -> None:
+    one = exporter(mongodb_uri="mongodb+srv://nowhere.invalid/LibreChat", state_path=":memory:")
+    values = one.scrape()
+    failures = {labels for (name, labels), value in values.items() if value and name.endswith("collector_errors_total")}
+    assert {dict(labels)["reason"] for labels in failures} == {"unavailable"}
+    assert values["librechat_up", ()] == 0

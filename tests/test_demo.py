@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,3 +101,26 @@ def test_a_mongodb_that_nobody_answers_for_is_told_in_a_line(start: StartDemo, t
     assert line.startswith("MONGODB_TEST_URI cannot be used: ServerSelectionTimeoutError")
     assert "s3cret" not in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_python_that_cannot_get_uv_is_told_alone(tmp_path: Path) -> None:
+    """One line of make's after it, and nothing that is half made."""
+    (tmp_path / "tools").mkdir()
+    for name in ("Makefile", "tools/bootstrap.sh"):
+        shutil.copy(METRICS_PY.parent / name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "dirname", "make", "rm", "mkdir"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
+    python = tmp_path / "bin" / "python3"
+    python.write_text('#!/bin/sh\nmkdir -p .tools/uv/bin; echo "No module named venv" >&2; exit 1\n')
+    python.chmod(0o755)
+    made = subprocess.run(
+        ["make", "demo"], cwd=tmp_path, env={"PATH": str(tmp_path / "bin")}, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 2
+    lines = made.stderr.splitlines()
+    assert lines[:2] == ["Getting uv into .tools/ ...", "No module named venv"]
+    assert lines[2].startswith("Python's venv module is needed (Debian and Ubuntu: apt install python3-venv)")
+    assert len(lines) == 4
+    assert lines[3].startswith("make: ***")
+    assert not (tmp_path / ".tools" / "uv").exists()

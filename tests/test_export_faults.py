@@ -1,5 +1,7 @@
 """The historic export when it is killed, and when MariaDB or MongoDB is: each day is old or new, never half."""
 
+import functools
+import os
 import random
 import signal
 import socket
@@ -317,9 +319,30 @@ def test_a_signal_in_a_run_closes_it(
     assert "Traceback" not in said
     [(outcome, written)] = metrics.rows("SELECT outcome, days_written FROM export_runs")
     assert outcome == "stopped"
-    assert 0 < written < 59
+    [(days,)] = metrics.rows("SELECT COUNT(*) FROM daily_users")
+    assert written in (days - 1, days), "the last one may not have been noted yet"
+    assert 0 < days < 59
     days_are_whole(metrics)
     assert "librechat_export_success 0.0" in textfile.read_text()
+
+
+def test_a_signal_ends_it_as_the_first_process_of_a_container(
+    start: Callable[..., "subprocess.Popen[str]"], metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To which the kernel gives no signal that it has no handler for."""
+    monkeypatch.setattr(subprocess, "Popen", functools.partial(_as_first_process, subprocess.Popen))
+    process = start(metrics.environment)
+    while not metrics.rows("SHOW TABLES LIKE 'export_runs'") or not metrics.rows("SELECT * FROM export_runs"):
+        assert process.poll() is None
+        time.sleep(0.001)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    finish(process, 143)
+    assert metrics.rows("SELECT outcome FROM export_runs") == [("stopped",)]
+
+
+def _as_first_process(popen: Any, command: list[Any], **options: Any) -> Any:
+    return popen(["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", *command], **options)
 
 
 def test_what_is_ignored_stays_ignored(start: Callable[..., "subprocess.Popen[str]"], metrics: Metrics) -> None:

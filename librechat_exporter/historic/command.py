@@ -280,13 +280,13 @@ class _Run:
             made = self._plan()
             if self._options.cleanup and not self._may_clean_up(made.range):
                 return RunResult(problems=["--cleanup was not agreed to; nothing was done"])
-            number = self._store.begin_run(made.range)
         except PyMongoError as error:
             return RunResult(problems=[f"MongoDB cannot be read: {describe(error)}"])
         except (StoreError, _UnusableError) as error:
             return RunResult(problems=[str(error)])
         outcome = RunResult()
         try:
+            self._store.begin_run(made.range)
             with self._progress(made) as on_day:
                 export = Export(
                     self._librechat, self._store, self._settings.metrics_timezone, user_key(self._settings), on_day
@@ -298,14 +298,14 @@ class _Run:
             outcome.problems.append(str(error))
         except BaseException as error:
             self._store.do_not_wait()
-            self._note(number, outcome, "stopped" if isinstance(error, ending.EndedError) else "failed")
+            self._note(outcome, "stopped" if isinstance(error, ending.EndedError) else "failed")
             raise
-        self._note(number, outcome, "failed" if outcome.problems else "success")
+        self._note(outcome, "failed" if outcome.problems else "success")
         return outcome
 
-    def _note(self, number: int, outcome: RunResult, word: str) -> None:
+    def _note(self, outcome: RunResult, word: str) -> None:
         try:
-            self._store.end_run(number, outcome.days, outcome.rows, self._seconds, word)
+            self._store.end_run(outcome.days, outcome.rows, self._seconds, word)
         except (StoreError, LockedError) as error:
             outcome.problems.append(f"export_runs: {error}")
 

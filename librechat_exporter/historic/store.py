@@ -109,10 +109,10 @@ class Store:
 
         return self._transaction(work)
 
-    def begin_run(self, days: Range) -> int:
-        """Notes in export_runs that a run began; its number. With the lock held, those that run are none any more."""
+    def begin_run(self, days: Range) -> None:
+        """Notes in export_runs that a run began. With the lock held, those that run are none any more."""
 
-        def work(cursor: MySQLCursorAbstract) -> int:
+        def work(cursor: MySQLCursorAbstract) -> None:
             cursor.execute("UPDATE export_runs SET outcome = 'failed' WHERE outcome = 'running'")
             now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
             names = ", ".join(EXPORT_RUNS.values)
@@ -120,14 +120,15 @@ class Store:
                 f"INSERT INTO export_runs ({names}) VALUES (%s, %s, %s, 0, 0, 0, 'running')",  # noqa: S608
                 (now, days.first, days.last),
             )
-            return cursor.lastrowid or 0
 
-        return self._transaction(work)
+        self._transaction(work)
 
-    def end_run(self, run: int, days: int, rows: int, seconds: float, outcome: str) -> None:
-        """Notes how it ended."""
-        statement = "UPDATE export_runs SET days_written=%s, rows_written=%s, seconds=%s, outcome=%s WHERE id=%s"
-        self._transaction(lambda cursor: cursor.execute(statement, (days, rows, round(seconds, 3), outcome, run)))
+    def end_run(self, days: int, rows: int, seconds: float, outcome: str) -> None:
+        """Notes how the run that was begun last ended."""
+        statement = (
+            "UPDATE export_runs SET days_written=%s, rows_written=%s, seconds=%s, outcome=%s WHERE outcome = 'running'"
+        )
+        self._transaction(lambda cursor: cursor.execute(statement, (days, rows, round(seconds, 3), outcome)))
 
     def _dates(self, of: Iterable[Table]) -> set[date]:
         def work(cursor: MySQLCursorAbstract) -> set[date]:

@@ -1,9 +1,18 @@
 #!/bin/sh
-# Installs what the tests need of Debian's packages where it may, else names it. Starts no service.
+# Installs what the tests need of Debian's packages where it may, else names it; with the argument `images`, what builds
+# and runs images as well. Starts no service.
 set -eu
 missing=
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 command -v mariadbd-safe >/dev/null 2>&1 || missing="$missing mariadb-server"
+if [ "${1:-}" = images ]; then
+    for program in buildah podman crun debootstrap; do
+        command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+    done
+    for package in netavark aardvark-dns iptables; do
+        dpkg-query --show "$package" >/dev/null 2>&1 || missing="$missing $package"
+    done
+fi
 [ -z "$missing" ] && exit
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "The tests need Prometheus with promtool, and MariaDB, on the PATH; install them, and try again." >&2

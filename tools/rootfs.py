@@ -18,7 +18,7 @@ _STDLIB_LEFT_OUT = ("config-*", "ensurepip", "idlelib", "lib2to3", "site-package
 # Where libraries are, and by what scanners know Debian.
 _SINGLE = ("/etc/ld.so.cache", "/etc/os-release", "/etc/debian_version")
 # The connector's C extension, which wants Kerberos' libraries: the historic export uses its pure Python.
-_APP_LEFT_OUT = ("_mysql_connector*", "vendor")
+_APP_LEFT_OUT = ("_mysql_connector*", "vendor", ".lock")
 
 
 def make(app: Path, destination: Path) -> None:
@@ -75,9 +75,12 @@ def _shared_libraries(files: Iterable[Path]) -> Iterator[Path]:
 
 
 def _package(library: Path) -> str:
-    """Debian's /lib is a link to /usr/lib, and packages list their files under either."""
+    """Debian's /lib is a link to /usr/lib, and packages list their files under either. Lines that tell of a diversion
+    name no package that has the file.
+    """
     shown = _run("dpkg-query", "--search", f"*/{library.parent.name}/{library.name}")
-    return re.split(r": |, ", shown)[0]
+    owners = [line for line in shown.splitlines() if not line.startswith("diversion by ")]
+    return re.split(r": |, ", owners[0])[0]
 
 
 def _run(*command: str) -> str:

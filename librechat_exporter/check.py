@@ -1,7 +1,9 @@
 """`metrics.py --check`: tries all that a start needs, and says what was found."""
 
+import errno
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,7 @@ from librechat_exporter.faults import describe, why
 from librechat_exporter.http.access import Access
 from librechat_exporter.http.server import listener
 from librechat_exporter.http.web_config import AccessError
-from librechat_exporter.ledger import state_file
+from librechat_exporter.ledger import state_check
 from librechat_exporter.ledger.state_file import StateError
 from librechat_exporter.librechat import health
 from librechat_exporter.librechat.database import LibreChat, allowed, connect
@@ -74,8 +76,10 @@ def _findings() -> Iterator[Finding]:
         settings = Settings.load()
     except SettingsError as error:
         for line in str(error).splitlines():
-            subject, _, text = line.partition(": ")
-            yield Finding(Verdict.ERROR, subject if text else "settings", text or line)
+            named = re.match("([A-Z_]+): ", line)
+            yield Finding(
+                Verdict.ERROR, named[1] if named else "settings", line.removeprefix(named[0] if named else "")
+            )
         return
     for warning in settings.warnings:
         yield Finding(Verdict.WARNING, "settings", warning)
@@ -90,7 +94,7 @@ def _findings() -> Iterator[Finding]:
         yield Finding(Verdict.OK, "MongoDB", "answers")
         yield from _clocks(librechat, now)
         yield from _database(librechat)
-    except PyMongoError as error:
+    except (PyMongoError, ValueError) as error:  # the latter from what asks a cloud for a token
         yield Finding(Verdict.UNREADABLE, "MongoDB", f"cannot be read: {describe(error)}")
     finally:
         librechat.close()
@@ -102,9 +106,9 @@ def _findings() -> Iterator[Finding]:
 
 def _state(settings: Settings) -> Finding:
     try:
-        warning = state_file.examine(settings.state_path)
+        warning = state_check.examine(settings.state_path)
     except StateError as error:
-        return Finding(Verdict.ERROR, "STATE_PATH", str(error))
+        return Finding(Verdict.ERROR, "STATE_PATH", str(error).removeprefix("STATE_PATH "))
     if warning is not None:
         return Finding(Verdict.WARNING, "STATE_PATH", warning)
     return Finding(Verdict.OK, "STATE_PATH", f"{settings.state_path} can be written")
@@ -114,7 +118,7 @@ def _access(settings: Settings) -> Finding:
     try:
         access = Access(settings.web_config_file, settings.metrics_secret.get_secret_value())
     except AccessError as error:
-        return Finding(Verdict.ERROR, "WEB_CONFIG_FILE", str(error))
+        return Finding(Verdict.ERROR, "WEB_CONFIG_FILE", str(error).removeprefix("WEB_CONFIG_FILE "))
     return Finding(Verdict.OK, "access", access.demands)
 
 
@@ -122,8 +126,10 @@ def _address(settings: Settings) -> Finding:
     try:
         listener(settings.bind_address).close()
     except OSError as error:
-        text = f"{settings.listen_address} cannot be served: {why(error)}; does this exporter run already?"
-        return Finding(Verdict.ERROR, "LISTEN_ADDRESS", text)
+        hint = "; does this exporter run already?" if error.errno == errno.EADDRINUSE else ""
+        return Finding(
+            Verdict.ERROR, "LISTEN_ADDRESS", f"{settings.listen_address} cannot be served: {why(error)}{hint}"
+        )
     return Finding(Verdict.OK, "LISTEN_ADDRESS", f"{settings.listen_address} is free")
 
 

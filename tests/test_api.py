@@ -104,10 +104,12 @@ def test_a_redirection_is_not_followed(librechat: MakeLibreChat) -> None:
     assert (answer.status, answer.problem) == (302, "it answers with status 302")
 
 
-def test_an_answer_that_drips_is_down_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [b"", b"HTTP/1.1 200 OK\r\nX: "])
+def test_an_answer_that_drips_is_down_after_the_timeout(monkeypatch: pytest.MonkeyPatch, at_once: bytes) -> None:
     monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.5)
 
     def drip(there: socket.socket) -> None:
+        there.sendall(at_once)
         for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100:
             there.sendall(bytes([byte]))
             time.sleep(0.05)
@@ -143,3 +145,10 @@ def test_a_slow_answer_delays_no_scrape(
     values = one.scrape()
     assert (values[UP], values[SUCCESS]) == (1, 1)
     assert values[SECONDS] == pytest.approx(1, abs=0.4)
+
+
+def test_a_server_that_accepts_tls_and_stays_silent_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        answer = health.ask(f"https://127.0.0.1:{silent.getsockname()[1]}")
+    assert (answer.status, answer.problem) == (None, "it does not answer within 0.5 s")

@@ -89,6 +89,9 @@ def test_what_keeps_it_from_starting(tmp_path: Path, right: dict[str, str], expo
 def test_settings_that_are_wrong(tmp_path: Path, right: dict[str, str]) -> None:
     found = findings(tmp_path, 2, **right, SCRAPE_TIMEOUT="soon", STATE_USER_IDS="hash")
     assert found.keys() == {"SCRAPE_TIMEOUT", "STATE_USER_IDS"}
+    (tmp_path / ".env").mkdir()
+    assert findings(tmp_path, 2, **right)["settings"] == [("error", ".env cannot be read: Is a directory")]
+    (tmp_path / ".env").rmdir()
     ended = run(tmp_path, **right, SCRAPE_TIMEOUT="soon")
     assert ended.returncode == 2
     assert ended.stdout.splitlines()[-1] == "The exporter would not start."
@@ -107,8 +110,11 @@ def test_a_state_path_that_cannot_be_used(tmp_path: Path, right: dict[str, str])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "other.sqlite"]
     [(verdict, text)] = findings(tmp_path, 0, **right, STATE_PATH=":memory:")["STATE_PATH"]
     assert (verdict, "ends with the process" in text) == ("warning", True)
-    [(verdict, text)] = findings(tmp_path, 0, **right, STATE_PATH="broken/s.sqlite")["STATE_PATH"]
-    assert (verdict, "the state would be in memory" in text) == ("warning", True)
+    (tmp_path / "nowhere").symlink_to("none/s.sqlite")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in ("broken/s.sqlite", "nowhere", "loop", "/dev/null", 300 * "x", "."):
+        [(verdict, text)] = findings(tmp_path, 0, **right, STATE_PATH=path)["STATE_PATH"]
+        assert (path, verdict, "the state would be in memory" in text) == (path, "warning", True)
 
 
 def test_a_mongodb_that_cannot_be_read(tmp_path: Path) -> None:

@@ -143,3 +143,62 @@ def test_what_kubernetes_sets_for_a_service_called_mysql(monkeypatch: pytest.Mon
     monkeypatch.setenv("MYSQL_PORT", "tcp://10.0.0.1:3306")
     [line] = refused(ExportSettings)
     assert line.startswith("MYSQL_PORT: is the address that Kubernetes sets for a service called `mysql`")
+
+
+def test_what_no_value_can_hold() -> None:
+    Path(".env").write_bytes(b"TENANT_ID=a\0b\nSTATE_PATH=c\0d\n")
+    assert sorted(refused()) == ["STATE_PATH holds a NUL character", "TENANT_ID holds a NUL character"]
+
+
+def test_bytes_that_are_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python has them from the environment."""
+    monkeypatch.setenv("METRICS_SECRET", "a\udcffb")
+    assert refused() == ["METRICS_SECRET holds bytes that are no UTF-8 text"]
+
+
+def test_what_is_no_file_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a start would wait for ever, or read for ever."""
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    Path("huge").write_bytes(b"mongodb://" + b"a" * 70_000)
+    for name, said in (("pipe", "is not a file"), ("folder", "is not a file"), ("huge", "holds more than a secret")):
+        monkeypatch.setenv("MONGODB_URI_FILE", name)
+        [line] = refused()
+        assert line.startswith(f"MONGODB_URI_FILE: {name} {said}")
+
+
+@pytest.mark.parametrize("host", ["db..local", 70 * "a" + ".x"])
+def test_names_that_no_host_has(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("MYSQL_HOST", host)
+    assert refused(ExportSettings) == ["MYSQL_HOST: is not a host's name: each part of it has 1 to 63 characters"]
+    monkeypatch.delenv("MYSQL_HOST")
+    monkeypatch.setenv("LISTEN_ADDRESS", f"{host}:80")
+    assert len(refused()) == 1
+
+
+def test_a_file_without_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ca.pem").write_text("none")
+    monkeypatch.setenv("MYSQL_SSL_CA", "ca.pem")
+    [line] = refused(ExportSettings)
+    assert line.startswith("MYSQL_SSL_CA: ca.pem cannot be used (")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://127.0.0.1:api", "http://a:99999", "http://a:0", "http://", "http:///health", "a:3080", "ftp://a"),
+        *("http://user:p@a", "http://a?x=1", "http://a#x", "http://a b", "http://a..b"),
+    ],
+)
+def test_a_librechat_url_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LIBRECHAT_URL", url)
+    [line] = refused()
+    assert line.startswith("LIBRECHAT_URL: ")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://api:3080", "https://a.example.org/chat/", "http://[::1]:3080", "http://10.0.0.1"]
+)
+def test_a_librechat_url_that_makes_sense(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LIBRECHAT_URL", url)
+    assert Settings.load().librechat_url == url.rstrip("/")

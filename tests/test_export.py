@@ -258,7 +258,7 @@ def test_a_database_that_is_not_librechats(
 ) -> None:
     database["messages"].rename("other")
     assert command.main(["--days", "1"]) == 1
-    assert f"MONGODB_DATABASE '{database.name}' has no collection `messages`" in capsys.readouterr().err
+    assert f"The database '{database.name}' has no collection `messages`" in capsys.readouterr().err
     assert metrics.rows("SHOW TABLES") == []
 
 

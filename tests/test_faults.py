@@ -204,7 +204,7 @@ def test_a_wrong_database_name(
     assert MESSAGES not in one.scrape()
     one.stop()
     [line] = [line for line in one.log.splitlines() if "has no collection" in line]
-    assert "MONGODB_DATABASE 'librechat_misspelt' has no collection `messages`" in line
+    assert "The database 'librechat_misspelt' has no collection `messages`" in line
     assert database.name in line
     assert "librechat_misspelt" not in client.list_database_names()
 

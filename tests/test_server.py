@@ -125,6 +125,7 @@ def test_a_client_that_does_not_read_is_cut_off(short: Server) -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
         (b"\0\1\2\3\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 400),
     ],
 )

@@ -24,6 +24,7 @@ Users = Mapping[Period, int]
 
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 300
+_LAST_SECONDS = 2, 3
 _LONGEST_WAIT = 300.0
 _RETAKE_SECONDS = 10  # until the server has noticed that the connection which held the lock is gone
 _ROWS_AT_ONCE = 5000
@@ -40,6 +41,7 @@ class Store:
         self._settings = settings
         self._connection: MySQLConnectionAbstract | None = None
         self._retries = settings.mysql_max_retries
+        self._patience = _CONNECT_SECONDS, _ANSWER_SECONDS
         self._lock_wait: int | None = None
         self._lock = Lock(settings.mysql_database)
 
@@ -48,8 +50,9 @@ class Store:
         self._lock.release()
 
     def do_not_wait(self) -> None:
-        """From now on nothing is tried again: the process is to end."""
+        """From now on nothing is tried again, nor waited for long: the process is to end."""
         self._retries = 0
+        self._patience = _LAST_SECONDS
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -168,13 +171,14 @@ class Store:
 
     def _connected(self) -> MySQLConnectionAbstract:
         if self._connection is None:
-            self._connection = _connect(self._settings)
+            self._connection = _connect(self._settings, *self._patience)
             if self._lock_wait is not None:
-                self._lock.take(self._connection, lambda: _connect(self._settings), self._lock_wait)
+                self._lock.take(self._connection, lambda: _connect(self._settings, *self._patience), self._lock_wait)
         return self._connection
 
 
-def _connect(settings: ExportSettings) -> MySQLConnectionAbstract:
+def _connect(settings: ExportSettings, connect: float, answer: float) -> MySQLConnectionAbstract:
+    """connect, answer: the seconds that each may take."""
     options: dict[str, Any] = {}
     if settings.mysql_ssl_ca is not None:
         options = {"ssl_ca": str(settings.mysql_ssl_ca), "ssl_verify_cert": True, "ssl_verify_identity": True}
@@ -186,9 +190,9 @@ def _connect(settings: ExportSettings) -> MySQLConnectionAbstract:
         database=settings.mysql_database,
         charset="utf8mb4",
         collation="utf8mb4_bin",  # the driver's own default is unknown to MariaDB
-        connection_timeout=_CONNECT_SECONDS,
-        read_timeout=_ANSWER_SECONDS,
-        write_timeout=_ANSWER_SECONDS,
+        connection_timeout=connect,
+        read_timeout=answer,
+        write_timeout=answer,
         sql_mode="TRADITIONAL",
         use_pure=True,  # the C part has other errors, and does not load on every machine
         **options,

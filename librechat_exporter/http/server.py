@@ -205,12 +205,16 @@ class Server:
         first = HEAD_SECONDS
         while True:
             connection.is_asking, connection.waiting = True, time.monotonic()
+            request = None
             try:
                 request = await _read(http, reader, first)
+                if request is not None:
+                    http.next_event()  # its end, if it has no body
             except h11.RemoteProtocolError as error:
                 if http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                     status = HTTPStatus(error.error_status_hint)
-                    await _write(http, writer, plain_text(status, status.phrase), is_head=False)
+                    is_head = request is not None and request.method == "HEAD"
+                    await _write(http, writer, plain_text(status, status.phrase), is_head=is_head)
                     await _linger(reader, writer)
                 return
             if request is None:
@@ -257,7 +261,6 @@ async def _read(http: h11.Connection, reader: asyncio.StreamReader, first: float
                 http.receive_data(await reader.read(_CHUNK))
     if not isinstance(event, h11.Request):
         return None
-    http.next_event()  # its end, if it has no body
     headers: dict[str, str] = {}
     for name, value in event.headers:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))

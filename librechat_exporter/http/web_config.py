@@ -152,7 +152,7 @@ class Http(_Strict):
 
 class RateLimit(_Strict):
     interval: float = 0.0
-    burst: int = Field(default=0, ge=0)
+    burst: int = Field(default=0, ge=0, le=1_000_000)
 
     @field_validator("interval", mode="before")
     @classmethod
@@ -181,7 +181,7 @@ class WebConfig(_Strict):
     @classmethod
     def _check_users(cls, value: dict[str, str]) -> dict[str, str]:
         for user, hashed in value.items():
-            if not re.fullmatch(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}", hashed):
+            if not re.fullmatch(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", hashed):
                 raise ValueError(f"the password of {user!r} must be a bcrypt hash, such as `htpasswd -nB {user}` makes")
         return value
 
@@ -205,12 +205,12 @@ def load(path: Path) -> Loaded:
         raise AccessError(f"WEB_CONFIG_FILE {path} cannot be read: {error.strerror}") from None
     except _TwiceError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {error} is there twice") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise AccessError(f"WEB_CONFIG_FILE {path} is not YAML") from None
     except ValidationError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {'; '.join(_problems(error))}") from None
     except AccessError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # PyYAML lets Python's own through, of dates and numbers
+        raise AccessError(f"WEB_CONFIG_FILE {path} is not YAML, or holds a value that is none") from None
 
 
 class _TwiceError(Exception):
@@ -233,7 +233,9 @@ def _problems(error: ValidationError) -> Iterator[str]:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "is not a key of the format"
-        yield f"{'.'.join(map(str, problem['loc']))}: {message}"
+        if not problem["loc"]:
+            message = "must be keys with values, such as basic_auth_users"
+        yield ": ".join(filter(None, (".".join(map(str, problem["loc"])), message)))
 
 
 def named(path: Path, config: WebConfig) -> list[Path]:

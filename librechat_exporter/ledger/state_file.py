@@ -102,9 +102,9 @@ class State:
         try:
             self._connection = self._open_file()
         except (sqlite3.OperationalError, OSError) as error:
-            if _is_in_use(error) and _can_lock(self._path.parent):
-                raise StateInUseError(_in_use(self._path)) from None
-            why = "files on this share cannot be locked" if _is_in_use(error) else str(error)
+            if is_in_use(error) and can_lock(self._path.parent):
+                raise StateInUseError(in_use(self._path)) from None
+            why = "files on this share cannot be locked" if is_in_use(error) else str(error)
             log.warning(
                 "STATE_PATH %s cannot be written (%s): the state is in memory only, and at the next restart counters "
                 "fall if chats were deleted",
@@ -194,12 +194,12 @@ class State:
         try:
             # Exclusive: from its first write on, one process owns the file until it ends, however it ends.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            _check_owner(connection, path)
+            check_owner(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
             # Synced to the disk on each commit: not even a power cut makes a counter fall.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN EXCLUSIVE")
-            _check_owner(connection, path)
+            check_owner(connection, path)
             upgrade(connection)
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 connection.execute(statement)
@@ -326,36 +326,7 @@ class State:
         self._connection.close()
 
 
-def examine(path: str) -> str | None:
-    """Why a start with this path would not keep the counters, None if it would. Changes nothing. Raises StateError."""
-    if path == IN_MEMORY:
-        return f"{IN_MEMORY} ends with the process: at the next start counters fall if chats were deleted"
-    file = Path(path)
-    if not file.exists():
-        folder = next(one for one in file.absolute().parents if one.exists())
-        try:
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError as error:
-            return f"{path} cannot be made ({error.strerror}): the state would be in memory"
-        return None
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", timeout=1, uri=True)
-        ) as connection:
-            _check_owner(connection, path)
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        if _is_in_use(error) and _can_lock(file.parent):
-            raise StateInUseError(_in_use(file)) from None
-        return f"{path} cannot be written ({error}): the state would be in memory"
-    except sqlite3.DatabaseError as error:
-        return f"{path} is damaged ({error}): a start would keep it aside, and count what is stored afresh"
-    return None
-
-
-def _in_use(path: Path) -> str:
+def in_use(path: str | Path) -> str:
     return f"STATE_PATH {path} is in use by another exporter; give each its own state file"
 
 
@@ -364,14 +335,14 @@ def _log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def _is_in_use(error: Exception) -> bool:
+def is_in_use(error: Exception) -> bool:
     """The file is locked, or cannot be: SQLite does not tell these apart."""
     codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR_LOCK)
     code = getattr(error, "sqlite_errorcode", None)
     return code in codes or (code is not None and code & 0xFF in codes[:2])
 
 
-def _can_lock(folder: Path) -> bool:
+def can_lock(folder: Path) -> bool:
     """Files in this folder can be locked at all: on some network shares they cannot."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -381,7 +352,7 @@ def _can_lock(folder: Path) -> bool:
     return True
 
 
-def _check_owner(connection: sqlite3.Connection, path: str) -> None:
+def check_owner(connection: sqlite3.Connection, path: str) -> None:
     """Raises StateError if the file is another program's."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and not {"binding", "source", "open"} <= tables:

@@ -210,8 +210,10 @@ class LibreChat:
             others = self._databases_with_messages()
         except pymongo.errors.OperationFailure:  # the user may read this database alone
             others = []
-        hint = f"these databases have one: {', '.join(others)}" if others else "LibreChat makes it when it first starts"
-        return f"MONGODB_DATABASE {self.name!r} has no collection `messages`; {hint}"
+        hint = "LibreChat makes it when it first starts"
+        if others:
+            hint = f"name one that has in MONGODB_DATABASE: {', '.join(others)}"
+        return f"The database {self.name!r} has no collection `messages`; {hint}"
 
     def _databases_with_messages(self) -> list[str]:
         preference = self._database.read_preference

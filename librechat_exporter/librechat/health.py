@@ -1,5 +1,6 @@
 """LibreChat's own health check: GET /health."""
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -46,11 +47,12 @@ def ask(librechat_url: str) -> Answer:
         end.cancel()
         connection.close()
     seconds = time.monotonic() - started
-    if status is None and seconds >= TIMEOUT_SECONDS:
+    if seconds >= TIMEOUT_SECONDS:  # what was cut off can look as if it were whole
+        status = None
         problem = f"it does not answer within {TIMEOUT_SECONDS:g} s"
     return Answer(status, seconds, problem)
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:
-    if connection.sock is not None:
+    with contextlib.suppress(OSError, AttributeError):  # not connected yet, or not any more
         connection.sock.shutdown(socket.SHUT_RDWR)

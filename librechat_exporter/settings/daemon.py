@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from librechat_exporter.settings.shared import LibreChatSettings, check_salt
+from librechat_exporter.settings.shared import LibreChatSettings, check_host, check_salt
 
 LONGEST_WINDOW = timedelta(days=366)
 MONTH = "month"
@@ -163,6 +163,7 @@ class Settings(LibreChatSettings):
         try:
             url = urlsplit(value)
             is_usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+            check_host(url.hostname or "")
         except ValueError:
             is_usable = False
         if not is_usable or url.username is not None or url.query or url.fragment or re.search(r"\s", value):
@@ -176,8 +177,9 @@ class Settings(LibreChatSettings):
     def _check_listen_address(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if not host or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+        if not host.strip("[]") or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
             raise ValueError("must be an address and a port, such as 0.0.0.0:8000 or [::]:8000")
+        check_host(host)
         return value
 
     @property

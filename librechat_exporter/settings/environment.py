@@ -15,6 +15,8 @@ _FILE = "_file"
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 # How like a setting's name another one must be, from 0 to 1, to be taken for a slip.
 _SLIP = 0.9
+# Of a file that holds a secret.
+_MOST_BYTES = 65_536
 
 
 @dataclass
@@ -37,8 +39,14 @@ def read(names: Set[str], known: Set[str], passwords: Set[str]) -> Given:
     """
     given = Given()
     found = {**_of_dotenv(given), **_clean(os.environ)}
-    for name in found.keys() & names:
+    for name in sorted(found.keys() & names):
         value = found[name]
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            given.problems.append(f"{name.upper()} holds bytes that are no UTF-8 text")
+            continue
+        if "\0" in value:
+            given.problems.append(f"{name.upper()} holds a NUL character")
+            continue
         if _is_quoted(value) and name in passwords:
             given.warnings.append(f"{name.upper()} begins and ends with a quote, which counts as a part of it")
         elif _is_quoted(value):  # Docker's env_file keeps them
@@ -85,7 +93,14 @@ def _read_secret(name: str, given: Given) -> None:
     path = given.values[name]
     setting = name.removesuffix(_FILE)
     try:
-        value = Path(path).read_bytes().decode("utf-8-sig").strip()
+        if Path(path).exists() and not Path(path).is_file():
+            given.problems.append(f"{name.upper()}: {path} is not a file")
+            return
+        with Path(path).open("rb") as file:
+            value = file.read(_MOST_BYTES).decode("utf-8-sig").strip()
+            if file.read(1):
+                given.problems.append(f"{name.upper()}: {path} holds more than a secret: {_MOST_BYTES:,} bytes at most")
+                return
     except OSError as error:
         given.problems.append(f"{name.upper()}: {path} cannot be read: {error.strerror}")
     except UnicodeDecodeError:
@@ -93,6 +108,9 @@ def _read_secret(name: str, given: Given) -> None:
     else:
         if not value:
             given.problems.append(f"{name.upper()}: {path} is empty")
+            return
+        if "\0" in value:
+            given.problems.append(f"{name.upper()}: {path} holds a NUL character")
             return
         given.values[setting] = value
         given.origins[setting] = f"{name.upper()}: {path}"

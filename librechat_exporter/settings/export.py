@@ -1,11 +1,13 @@
 """The historic export's settings."""
 
+import ssl
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from librechat_exporter.settings.shared import LibreChatSettings, check_salt
+from librechat_exporter.faults import why
+from librechat_exporter.settings.shared import LibreChatSettings, check_host, check_salt
 
 USER_IDS = ("raw", "hash", "none")
 
@@ -63,4 +65,16 @@ class ExportSettings(LibreChatSettings):
     def _check_ssl_ca(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
             raise ValueError(f"{value} is not a file; name the certificate authority's PEM file")
+        try:
+            ssl.create_default_context(cafile=value)
+        except OSError as error:
+            raise ValueError(
+                f"{value} cannot be used ({why(error)}); name the certificate authority's PEM file"
+            ) from None
+        return value
+
+    @field_validator("mysql_host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        check_host(value)
         return value

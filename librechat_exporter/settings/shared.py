@@ -1,7 +1,6 @@
 """Settings that the daemon and the historic export share, and how settings are read."""
 
 import logging
-import re
 from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
@@ -122,10 +121,8 @@ class LibreChatSettings(BaseModel):
     @field_validator("mongodb_database")
     @classmethod
     def _check_database(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[^/\\. \"$\0]{1,63}", value):
-            raise ValueError(
-                f"must be a database's name, such as {DATABASE}: at most 63 characters, none of / \\ . \" $"
-            )
+        if value is not None:
+            connection_string.check_database(value)
         return value
 
     @field_validator("mongo_read_preference")
@@ -186,3 +183,11 @@ def _passwords(settings: type[LibreChatSettings]) -> set[str]:
 def documented(settings: type[LibreChatSettings]) -> dict[str, FieldInfo]:
     """Every setting's definition by the name of its environment variable."""
     return {name.upper(): field for name, field in settings.model_fields.items()}
+
+
+def check_host(host: str) -> None:
+    """Raises ValueError if the DNS could never know such a name."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError("is not a host's name: each part of it has 1 to 63 characters") from None

@@ -30,6 +30,7 @@ from librechat_exporter.daemon import Daemon
 from librechat_exporter.historic.tables import ALL, EXPORT_RUNS
 from librechat_exporter.settings import Settings
 from tests.oracle import Values
+from tools.containers import Containers
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod
 from tools.private_server import die_with_parent, free_port
@@ -92,6 +93,13 @@ def database(client: pymongo.MongoClient[Document], request: pytest.FixtureReque
     client[name].create_collection("messages")
     yield client[name]
     client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def containers() -> Iterator[Containers]:
+    """Where images are built and run."""
+    with Containers() as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -31,12 +31,6 @@ HARDENED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges",
 PASSWORD = "s3cret"  # noqa: S105
 
 
-@pytest.fixture(scope="module")
-def containers() -> Iterator[Containers]:
-    with Containers() as one:
-        yield one
-
-
 @pytest.fixture(scope="module", params=SUITES)
 def image(containers: Containers, request: pytest.FixtureRequest) -> str:
     """Its name, on this Debian."""

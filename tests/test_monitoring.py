@@ -24,6 +24,7 @@ from tools.simulator import Simulator
 ROOT = METRICS_PY.parent
 FOLDER = ROOT / "prometheus-dev"
 DASHBOARDS = sorted([FOLDER / "Grafana-Dashboard-template.json", *(FOLDER / "grafana" / "dashboards").glob("*.json")])
+BESIDE = ROOT / "deploy" / "librechat"
 RULES = sorted((FOLDER / "rules").glob("*.yml"))
 VARIABLES = {"$__rate_interval": "10s", "$__range": "1m", "$instance": ".*", "$model": ".*", "$served": ".*"}
 SECONDS = 15
@@ -55,6 +56,7 @@ def configuration(exporter: Process, ports: dict[str, int]) -> str:
     given["scrape_configs"] = [one for one in given["scrape_configs"] if one["job_name"] in targets]
     assert len(given["scrape_configs"]) == 1 + 4
     for job in given["scrape_configs"]:
+        job.pop("dns_sd_configs", None)
         job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
     # What comes over OTLP there has no job; here it is scraped.
     agents = {"job_name": "claude_code", "static_configs": [{"targets": [f"127.0.0.1:{ports['claude_code']}"]}]}
@@ -195,17 +197,66 @@ def test_recording_rules_are_named_by_the_convention() -> None:
         assert re.fullmatch(r"[a-z_]+:[a-z_]+:[a-z0-9_]+", rule["record"]), rule["record"]
 
 
+def hosts(job: dict[str, Any]) -> list[str]:
+    """Whom a job scrapes. A name that only a profile brings is looked up, so that it is no target without that."""
+    looked_up = [f"{name}:{one['port']}" for one in job.get("dns_sd_configs", ()) for name in one["names"]]
+    return looked_up or [target for one in job["static_configs"] for target in one["targets"]]
+
+
 def test_the_demo_scrapes_what_the_real_one_does() -> None:
     real, demo = (yaml.safe_load((FOLDER / f"prometheus{name}.yml").read_text()) for name in ("", ".demo"))
     assert (real["global"], real["rule_files"]) == (demo["global"], demo["rule_files"])
-    jobs = {job["job_name"]: job for job in demo["scrape_configs"]}
+    jobs = {job["job_name"]: hosts(job) for job in demo["scrape_configs"]}
     assert jobs.pop("claude_code")
-    real_jobs = {job["job_name"]: job for job in real["scrape_configs"]}
+    real_jobs = {job["job_name"]: hosts(job) for job in real["scrape_configs"]}
     assert jobs.pop("librechat") != real_jobs.pop("librechat")
     assert jobs == real_jobs
 
 
-def test_the_override_of_the_readme_is_the_file() -> None:
-    shown = (ROOT / "README.md").read_text()
-    override = (ROOT / "deploy" / "librechat" / "docker-compose.override.yml").read_text()
-    assert override[override.index("services:") :] in shown
+def test_no_job_is_down_by_design() -> None:
+    """What is scraped by a fixed name is started by the same file without a profile, or is the exporter on the host."""
+    for compose, configuration in (
+        (FOLDER / "docker-compose.yml", FOLDER / "prometheus.yml"),
+        (
+            BESIDE / "docker-compose.override.yml",
+            BESIDE / "prometheus.yml",
+        ),
+    ):
+        services = yaml.safe_load(compose.read_text())["services"]
+        known = {name for name, one in services.items() if one.get("profiles", ["monitoring"]) == ["monitoring"]}
+        for job in yaml.safe_load(configuration.read_text())["scrape_configs"]:
+            for one in job.get("static_configs", ()):
+                names = {target.partition(":")[0] for target in one["targets"]}
+                assert names <= known | {"localhost", "host.docker.internal"}, job["job_name"]
+
+
+def test_no_port_is_published_twice() -> None:
+    ports = [
+        re.sub(r"\$\{\w+:-(\d+)\}", r"\1", port).split(":")[1]
+        for path in (*ROOT.glob("*/docker-compose*.yml"), *ROOT.glob("deploy/*/docker-compose*.yml"))
+        for service in yaml.safe_load(path.read_text())["services"].values()
+        for port in service.get("ports", ())
+    ]
+    assert len(ports) >= 5
+    assert len(ports) == len(set(ports))
+    assert "3080" not in ports, "LibreChat's own"
+
+
+def test_the_configuration_of_alertmanager_is_known_to_it() -> None:
+    known = yaml.safe_load((BESIDE / "alertmanager.yml").read_text())
+    alerts = yaml.safe_load((FOLDER / "rules" / "alerts.yml").read_text())
+    names = {rule["alert"] for group in alerts["groups"] for rule in group["rules"] if "alert" in rule}
+    for rule in known["inhibit_rules"]:
+        [source] = rule["source_matchers"]
+        assert source.partition(" = ")[2] in names
+
+
+def test_the_stack_beside_librechat_is_the_development_stacks() -> None:
+    """The same images and the same way of handing Prometheus the token."""
+    ours, beside = (
+        yaml.safe_load(path.read_text())["services"]
+        for path in (FOLDER / "docker-compose.yml", BESIDE / "docker-compose.override.yml")
+    )
+    for name in ("prometheus", "grafana"):
+        assert ours[name]["image"] == beside[name]["image"]
+    assert ours["prometheus"]["entrypoint"] == beside["prometheus"]["entrypoint"]

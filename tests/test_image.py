@@ -81,6 +81,14 @@ def within(rootfs: Path) -> list[str]:
     return ["/usr/bin/unshare", "--map-root-user", f"--root={rootfs}"]
 
 
+def test_the_base_that_is_pinned_is_the_dockerfiles() -> None:
+    """The release builds upon the digest, which only a context of exactly that name brings in."""
+    [tag] = re.findall(r"^FROM (\S+) AS", DOCKERFILE, re.MULTILINE)
+    pinned = (ROOT / ".github" / "base-image" / "Dockerfile").read_text()
+    assert re.findall(r"^FROM (\S+)$", pinned, re.MULTILINE)[0].split("@sha256:")[0] == tag
+    assert re.search("@sha256:[0-9a-f]{64}$", pinned.strip())
+
+
 def test_it_has_what_it_needs_and_nothing_else(app: Path) -> None:
     python = app / ".venv" / "bin" / "python"
     for script in ("metrics.py", "historic-analysis/export_metrics.py"):

@@ -1,5 +1,6 @@
 """Writes what is generated from the code: references, settings, the schema in SQL, dashboards."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dashboards import beside, historic, librechat, panels
+from librechat_exporter import __version__
 from librechat_exporter.collectors import all_collectors
 from librechat_exporter.historic.tables import schema
 from librechat_exporter.metrics.metric import Metric
@@ -130,7 +132,23 @@ def generated() -> dict[Path, str]:
         HISTORIC / "Grafana-Dashboard-template.json": panels.json(historic.build()),
         ROOT / "deploy" / "kubernetes" / "prometheusrule.yaml": prometheus_rule(),
         ROOT / "charts" / "librechat-exporter" / "files" / "rules.yaml": _yaml({"groups": rules()}),
+        **versions(),
     } | {path: panels.json(made) for path, made in live_dashboards().items()}
+
+
+def versions() -> dict[Path, str]:
+    """What names this version, with that of the package."""
+    chart = ROOT / "charts" / "librechat-exporter" / "Chart.yaml"
+    places = {
+        ROOT / "pyproject.toml": r'(?m)^(version = )".*"$',
+        ROOT / "deploy" / "kubernetes" / "kustomization.yaml": r"(?m)^(    newTag: )(.*)$",
+        chart: r"(?m)^(version: |appVersion: )(.*)$",
+    }
+    quotes = {ROOT / "pyproject.toml": '"'}
+    return {
+        path: re.sub(place, rf"\g<1>{quotes.get(path, '')}{__version__}{quotes.get(path, '')}", path.read_text())
+        for path, place in places.items()
+    }
 
 
 def rules() -> list[Any]:

@@ -1,4 +1,4 @@
-"""What every metric should be, worked out in plain Python, one document after the other. No pipelines, no shortcuts."""
+"""The value that every metric should have, worked out in plain Python, one document after the other. No pipelines, no shortcuts."""
 
 import math
 import re
@@ -458,7 +458,7 @@ class Oracle:
                     self._add("librechat_llm_tokens_total", whole(tokens), token_type=token_type, **labels)
 
     def _state(self, there: Mapping[str, list[Document]]) -> None:
-        """What is there now, of the collections that exist."""
+        """All that is there now, of the collections that exist."""
         for name, documents in there.items():
             self._add("librechat_stored_documents", len(documents), collection=name)
         for name, collection in (
@@ -555,7 +555,7 @@ class Oracle:
             self._add(f"{name}_sum", sum(map(len, lately)))
 
     def _is_in(self, document: Document, length: timedelta, field: str = "createdAt") -> bool:
-        """Whether it is of the window, which begins with a whole hour."""
+        """True if it is of the window, which begins with a whole hour."""
         start = (self.now - length).replace(minute=0, second=0, microsecond=0)
         return created_within(document, start - timedelta(milliseconds=1), self.now, field)
 

@@ -360,7 +360,7 @@ def test_what_is_ignored_stays_ignored(start: Callable[..., "subprocess.Popen[st
 
 
 def tried(said: str, caplog: pytest.LogCaptureFixture, **settings: Any) -> int:
-    """How often a store that fails so is tried again."""
+    """The number of times that a store which fails so is tried again."""
     given = {"mysql_host": "127.0.0.1", "mysql_max_retries": 4, "mysql_retry_delay": 0, "mysql_user": "root"}
     one = Store(ExportSettings.model_validate(given | settings))
     with pytest.raises(StoreError, match=said):

@@ -21,7 +21,7 @@ USER = 10001
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the build stage has at /app, and in / what it copies there."""
+    """The folder that the build stage has at /app, and in / what it copies there."""
     app = tmp_path_factory.mktemp("image") / "app"
     app.mkdir()
     kept = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
@@ -101,7 +101,7 @@ def test_it_has_what_it_needs_and_nothing_else(app: Path) -> None:
 
 
 def test_there_is_no_shell_in_it(app: Path, rootfs: Path) -> None:
-    """What can be executed is Python, the loader of shared libraries, and scripts of Python."""
+    """All that can be executed is Python, the loader of shared libraries, and scripts of Python."""
     files = [path for path in rootfs.rglob("*") if path.is_file() and not path.is_symlink()]
     executable = [path.name for path in files if path.stat().st_mode & 0o111 and path.read_bytes()[:4] == b"\x7fELF"]
     programs = {re.sub(r"[\d.]+$", "", name) for name in executable if ".so" not in name}

@@ -41,7 +41,7 @@ def rendered(**values: Any) -> Manifests:
 
 
 def base() -> Manifests:
-    """What kustomize would make of it: with its labels and its image."""
+    """The manifests that kustomize would make of it: with its labels and its image."""
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     manifests = by_kind(yaml.safe_load((BASE / name).read_text()) for name in kustomization["resources"])
     [labels] = kustomization["labels"]

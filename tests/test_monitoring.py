@@ -127,7 +127,7 @@ def expressions(path: Path) -> list[tuple[str, str]]:
 
 
 def has_data(server: Prometheus, expression: str) -> bool:
-    """Whether there was a number at any time."""
+    """True if there was a number at any time."""
     end = time.time()
     series = server.get("query_range", query=expression, start=str(end - SECONDS), end=str(end), step="1")["result"]
     return any(math.isfinite(float(value)) for one in series for _, value in one["values"])
@@ -214,7 +214,7 @@ def test_the_demo_scrapes_what_the_real_one_does() -> None:
 
 
 def test_no_job_is_down_by_design() -> None:
-    """What is scraped by a fixed name is started by the same file without a profile, or is the exporter on the host."""
+    """All that is scraped by a fixed name is started by the same file without a profile, or is the exporter on the host."""
     for compose, configuration in (
         (FOLDER / "docker-compose.yml", FOLDER / "prometheus.yml"),
         (

@@ -144,7 +144,7 @@ IN_THE_BACKGROUND = {
 
 
 def reads_all(query: Document, database: Database[Document]) -> bool:
-    """Whether the server reads the whole collection for this aggregation."""
+    """True if the server reads the whole collection for this aggregation."""
     explained = {key: value for key, value in query.items() if key in ("aggregate", "pipeline", "cursor")}
     return "COLLSCAN" in str(database.command("explain", explained, verbosity="queryPlanner"))
 

@@ -43,7 +43,7 @@ def test_overlapping_scrapes_share_one_run(exporter: MakeExporter, monkeypatch: 
 
 
 def side_by_side(exporter: Any, timeouts: list[float], apart: float = 0.0) -> list[tuple[Any, float]]:
-    """What scrapes found that begin so many seconds apart, and how long each took."""
+    """The findings of scrapes that begin so many seconds apart, and how long each took."""
 
     def scrape(number: int) -> tuple[Any, float]:
         time.sleep(number * apart)

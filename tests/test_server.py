@@ -65,7 +65,7 @@ def seconds_until_closed(client: socket.socket) -> float:
 
 
 def seconds_until_refused(client: socket.socket, sent: bytes) -> float:
-    """How long it goes on to send until the server has closed the connection."""
+    """The seconds that it goes on to send until the server has closed the connection."""
     started = time.monotonic()
     while time.monotonic() < started + 5:
         try:

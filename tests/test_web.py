@@ -136,7 +136,7 @@ def test_it_ends_in_time_and_in_order(process: MakeProcess, number: int) -> None
 
 
 def holds_sigterm(status: Path) -> bool:
-    """Whether the thread of this file in /proc keeps SIGTERM for later."""
+    """True if the thread of this file in /proc keeps SIGTERM for later."""
     return bool(int(status.read_text().split("SigBlk:")[1].split()[0], 16) >> (signal.SIGTERM - 1) & 1)
 
 

@@ -40,7 +40,7 @@ def describe(error: mysql.connector.Error) -> str:
 
 
 def tries(error: mysql.connector.Error, most: int) -> int:
-    """How often it is worth to try again, at most `most` times."""
+    """The number of times, at most `most`, that it is worth to try again."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return 0

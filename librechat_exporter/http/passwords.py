@@ -25,7 +25,7 @@ class Passwords:
         self._decoys: dict[int, bytes] = {}
 
     def check(self, users: Mapping[str, str], user: str, password: bytes, client: str) -> bool | None:
-        """Whether it is the user's password; None if too many wait. As slow for a user who is not there.
+        """True if it is the user's password; None if too many wait. As slow for a user who is not there.
 
         users: bcrypt hashes by name. client: its address. Many guesses from one do not keep another waiting.
         """

@@ -1,4 +1,4 @@
-"""Whether a state file could be used, tried without changing it."""
+"""Tries whether a state file could be used, without changing it."""
 
 import contextlib
 import sqlite3

@@ -32,8 +32,8 @@ class Given:
 
 
 def read(names: Set[str], known: Set[str], passwords: Set[str]) -> Given:
-    """What is set of these names, in lower case. A variable wins over the same line of `.env`, a file that holds a
-    value over both; an empty value is none.
+    """Reads what is set of these names, in lower case. A variable wins over the same line of `.env`, a file that holds
+    a value over both; an empty value is none.
 
     known: all names that are no slips, these among them. passwords: of which quotes can be a part.
     """

@@ -101,9 +101,20 @@ def test_what_compose_mounts_exists_and_nothing_is_published(path: Path) -> None
             source = mounted.partition(":")[0].replace("./librechat-exporter/", f"{ROOT}/", 1)  # as it is cloned there
             assert not source.startswith((".", str(ROOT))) or (path.parent / source).exists(), mounted
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
-        image = service.get("image", "librechat-exporter")
-        tag = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", image).partition(":")[2]
+        image = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", service.get("image", "librechat-exporter"))
+        tag = image.partition(":")[2]
         assert tag not in ("latest", "") or image == "librechat-exporter", f"{image} is not pinned"
+
+
+# The keys that Grafana's documentation of provisioning knows.
+SOURCE_KEYS = {
+    *("name", "type", "access", "orgId", "uid", "url", "user", "database", "basicAuth", "basicAuthUser", "version"),
+    *("withCredentials", "isDefault", "jsonData", "secureJsonData", "editable", "apiVersion"),
+}
+PROVIDER_KEYS = {
+    *("name", "orgId", "folder", "folderUid", "type", "disableDeletion", "updateIntervalSeconds", "allowUiUpdates"),
+    "options",
+}
 
 
 def test_the_sources_that_are_provisioned() -> None:
@@ -111,3 +122,10 @@ def test_the_sources_that_are_provisioned() -> None:
         [path] = (folder / "grafana" / "provisioning" / "datasources").glob("*.yml")
         [source] = yaml.safe_load(path.read_text())["datasources"]
         assert (source["type"], source["isDefault"]) == (kind, True)
+        assert source.keys() <= SOURCE_KEYS
+        [path] = (folder / "grafana" / "provisioning" / "dashboards").glob("*.yml")
+        told = yaml.safe_load(path.read_text())
+        assert (told.keys(), told["apiVersion"]) == ({"apiVersion", "providers"}, 1)
+        for provider in told["providers"]:
+            assert provider.keys() <= PROVIDER_KEYS
+            assert (provider["type"], Path(provider["options"]["path"]).is_absolute()) == ("file", True)

@@ -214,7 +214,7 @@ def test_the_demo_scrapes_what_the_real_one_does() -> None:
 
 
 def test_no_job_is_down_by_design() -> None:
-    """All that is scraped by a fixed name is started by the same file without a profile, or is the exporter on the host."""
+    """All that is scraped by a fixed name is started by the same file, or is the exporter on the host."""
     for compose, configuration in (
         (FOLDER / "docker-compose.yml", FOLDER / "prometheus.yml"),
         (

@@ -1,4 +1,4 @@
-"""The value that every metric should have, in plain Python, one document after the other. No pipelines, no shortcuts."""
+"""The value that every metric should have, in plain Python, document by document. No pipelines, no shortcuts."""
 
 import math
 import re

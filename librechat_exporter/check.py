@@ -138,7 +138,8 @@ def _clocks(librechat: LibreChat, now: datetime) -> Iterator[Finding]:
     if abs(ahead) > _CLOCKS_DIFFER:
         where = "ahead of" if ahead > timedelta() else "behind"
         yield Finding(Verdict.WARNING, "clocks", f"MongoDB's is {abs(ahead)} {where} this machine's")
-    newest = allowed(lambda: librechat.newest_id("messages"))
+    with pymongo.timeout(CHECK_SECONDS):
+        newest = allowed(lambda: librechat.newest_id("messages"))
     if newest is not None and newest.generation_time - now > _CLOCKS_DIFFER:
         ahead = newest.generation_time - now
         yield Finding(Verdict.WARNING, "clocks", f"the newest message is {ahead} ahead of MongoDB's clock")

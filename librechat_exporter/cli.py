@@ -56,7 +56,7 @@ def main() -> int:
     if arguments.json and not arguments.check:
         parser().error("--json belongs to --check")
     command = _command(arguments)
-    if command is not serve:
+    if arguments.check or command is not serve:
         ending.release()
     if arguments.check:
         return check.main(as_json=arguments.json)

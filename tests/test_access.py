@@ -136,6 +136,7 @@ def test_what_cannot_be_used_stops_the_start(tmp_path: Path, content: Any, said:
         ({"client_ca_file": "ca.pem"}, "client_ca_file and a client_auth_type"),
         ({"client_allowed_sans": ["x"]}, "client_allowed_sans needs"),
         ({"min_version": "TLS10"}, "min_version must be one of TLS12, TLS13"),
+        ({"min_version": "TLS13", "max_version": "TLS12"}, "min_version must not be above max_version"),
         ({"cipher_suites": ["TLS_RSA_WITH_RC4_128_SHA"]}, "'TLS_RSA_WITH_RC4_128_SHA' is not implemented"),
         ({"key_file": "ca.pem"}, "cert_file and key_file cannot be used"),
         (

@@ -1,6 +1,9 @@
 """`metrics.py --check`: all that a start needs, tried and told."""
 
+import contextlib
+import io
 import json
+import logging
 import os
 import socket
 import sqlite3
@@ -9,30 +12,56 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import pymongo
 import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
+from librechat_exporter import check
 from librechat_exporter.librechat.fields import COLLECTIONS
 from tests.conftest import METRICS_PY, Document, MakeExporter, MakeLibreChat
 from tools.mongod import Mongod
 from tools.private_server import free_port
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> Ended:
+    """In this process, whose log is as it was after it."""
     given = {"PATH": os.environ["PATH"], "STATE_PATH": "s.sqlite", "LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    return subprocess.run(
-        [sys.executable, METRICS_PY, "--check", *arguments],
-        cwd=folder,
-        env=given | environment,
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, given | environment, clear=True),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            code = check.main(as_json="--json" in arguments)
+        finally:
+            logging.disable(logging.NOTSET)
+    return Ended(code, output.getvalue(), errors.getvalue())
+
+
+def test_the_command(tmp_path: Path, right: dict[str, str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, METRICS_PY, "--check"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "LISTEN_ADDRESS": "127.0.0.1:0"} | right,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1] == "The exporter would start."
 
 
 def findings(folder: Path, code: int, **environment: str) -> dict[str, list[tuple[str, str]]]:

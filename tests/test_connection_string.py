@@ -66,6 +66,7 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n"
         ("mongodb://a/Ch$ats", "what follows the host must be a database's name"),
         ("mongodb://me:a?p@ss@a/Chats", "is not a MongoDB connection string"),
         ("mongodb://me:a?p@ss=b@a/Chats", "is not a MongoDB connection string"),
+        ("mongodb://me:p@ss?word&x@a/Chats", "is not a MongoDB connection string"),
         ("mongodb://a/?p@ss=1", "is not a MongoDB connection string"),
         ("mongodb://a..b/", "is not a MongoDB connection string"),
         ("mongodb://a/" + 64 * "x", "what follows the host must be a database's name"),

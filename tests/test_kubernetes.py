@@ -75,7 +75,7 @@ def test_the_image_is_of_this_version() -> None:
 
 
 OTHER_VALUES: dict[str, Any] = {
-    "env": {"METRICS_TIMEZONE": "Europe/Berlin", "STATE_REFRESH": 30, "DOMAIN_METRICS": True},
+    "env": {"METRICS_TIMEZONE": "Europe/Berlin", "STATE_REFRESH": 30, "DOMAIN_METRICS": True, "MAX_SERIES": 1_000_000},
     "persistence": {"storageClass": "fast", "size": "2Gi"},
     "mongodb": {"secretName": "other", "secretKey": "uri"},
     "nodeSelector": {"disk": "ssd"},
@@ -117,6 +117,7 @@ def test_values_reach_their_places() -> None:
     environment = {one["name"]: one.get("value") or one["valueFrom"] for one in pod["containers"][0]["env"]}
     assert environment["METRICS_TIMEZONE"] == "Europe/Berlin"
     assert (environment["STATE_REFRESH"], environment["DOMAIN_METRICS"]) == ("30", "true")
+    assert environment["MAX_SERIES"] == "1000000"
     [secret] = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "mongodb-uri"]
     assert secret["secretName"] == "other"
     assert secret["items"] == [{"key": "uri", "path": "mongodb-uri"}]

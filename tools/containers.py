@@ -34,7 +34,7 @@ _MISSING = "buildah, podman and debootstrap are needed: run tools/debian-package
 class Containers:
     """Images and containers that nobody else sees; all of them end with it.
 
-    Needs root. Raises RuntimeError if a program is missing, subprocess.CalledProcessError with its words if one fails.
+    Needs root. Raises RuntimeError if a program is missing, and with its words if one fails.
     """
 
     def __init__(self) -> None:
@@ -48,8 +48,12 @@ class Containers:
         )
         # Podman's crun refuses a machine that has both versions of control groups: it works where the second is not
         # mounted, in a mount namespace that stays as long as this.
-        hidden = "umount /sys/fs/cgroup/unified 2>/dev/null || true; exec sleep infinity"
-        self._namespace = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", hidden])
+        hidden = "umount /sys/fs/cgroup/unified 2>/dev/null || true; echo; exec sleep infinity"
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", hidden]
+        self._namespace = subprocess.Popen(command, stdout=subprocess.PIPE)
+        if self._namespace.stdout is not None:
+            self._namespace.stdout.readline()  # the namespace is there
+            self._namespace.stdout.close()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ if [ "${1:-}" = images ]; then
 fi
 [ -z "$missing" ] && exit
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "The tests need Prometheus with promtool, and MariaDB, on the PATH; install them, and try again." >&2
+    echo "The tests need what Debian's packages$missing hold, on the PATH; install that, and try again." >&2
     exit 1
 fi
 if [ "$(id -u)" = 0 ]; then

@@ -294,7 +294,7 @@ class _Run:
                 export.run(made, outcome, force=self._options.force)
             if self._options.cleanup and not outcome.problems:
                 log.info("%d rows outside %s were deleted", self._store.cleanup(made.range), made.range)
-        except StoreError as error:
+        except (StoreError, LockedError) as error:
             outcome.problems.append(str(error))
         except BaseException as error:
             self._store.do_not_wait()
@@ -335,7 +335,10 @@ class _Run:
         rows = self._store.outside(days)
         if self._options.yes or not rows:
             return True
-        answer = input(f"{rows} rows outside {days} will be deleted from MariaDB. Go on? [y/N] ")
+        try:
+            answer = input(f"{rows} rows outside {days} will be deleted from MariaDB. Go on? [y/N] ")
+        except EOFError:
+            return False
         return answer.strip().lower() in ("y", "yes")
 
     @contextmanager

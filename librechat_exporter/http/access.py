@@ -26,6 +26,7 @@ _BASIC = ("WWW-Authenticate", 'Basic realm="librechat-exporter", charset="UTF-8"
 _BEARER = ("WWW-Authenticate", 'Bearer realm="librechat-exporter"')
 # They tell nothing of LibreChat, and who asks them has no secret: an orchestrator, a load balancer.
 _OPEN = ("/health", "/ready")
+_PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Access:
         self._secret = _digest(secret.encode()) if secret else None
         self._lock = threading.Lock()
         self._passwords = Passwords()
-        self._problem: tuple[tuple[object, ...], str] | None = None
+        self._problem: tuple[tuple[object, ...], str, float] | None = None
         # Before what they stamp is read: what is replaced meanwhile will then be read again.
         first = _stamp(path) if path is not None else None
         self._loaded = load(path) if path is not None else Loaded(WebConfig(), None)
@@ -118,18 +119,21 @@ class Access:
         with self._lock:
             stamps = tuple(map(_stamp, (self._path, *named(self._path, self._loaded.config))))
             if stamps != self._stamps:
-                if self._problem is not None and self._problem[0] == stamps:
-                    raise AccessError(self._problem[1])
                 self._reload(self._path, stamps)
             return self._loaded
 
     def _reload(self, path: Path, stamps: tuple[object, ...]) -> None:
+        """A fault is told once, and looked at again after a while: the files that it is about may have been mended."""
+        known = self._problem if self._problem is not None and self._problem[0] == stamps else None
+        if known is not None and time.monotonic() < known[2] + _PATIENCE_SECONDS:
+            raise AccessError(known[1])
         first = _stamp(path)
         try:
             self._loaded = load(path)
         except AccessError as error:
-            log.error("%s: nothing is answered until that is mended", error)  # noqa: TRY400
-            self._problem = (stamps, str(error))
+            if known is None or known[1] != str(error):
+                log.error("%s: nothing is answered until that is mended", error)  # noqa: TRY400
+            self._problem = (stamps, str(error), time.monotonic())
             raise
         self._stamps = (first, *map(_stamp, named(path, self._loaded.config)))
         self._problem = None

@@ -86,7 +86,7 @@ class _Queue:
         with self._changed:
             self._waiting.setdefault(client, []).append(ticket)
             if sum(map(len, self._waiting.values())) > WAITING:
-                self._remove(max(self._waiting, key=lambda one: len(self._waiting[one])), -1)
+                self._remove(max(reversed(self._waiting), key=lambda one: len(self._waiting[one])), -1)
                 self._changed.notify_all()
             self._changed.wait_for(lambda: not self._waits(client, ticket) or self._is_next(client, ticket))
             is_granted = self._waits(client, ticket)

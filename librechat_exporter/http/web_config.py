@@ -91,6 +91,8 @@ class Tls(_Strict):
         for name in ("min_version", "max_version"):
             if getattr(self, name) not in _VERSIONS:
                 raise ValueError(f"{name} must be one of {', '.join(_VERSIONS)}; older ones are not implemented")
+        if self.min_version > self.max_version:
+            raise ValueError("min_version must not be above max_version")
         unknown = [suite for suite in self.cipher_suites if suite not in _SUITES]
         if unknown:
             raise ValueError(f"cipher_suites: {unknown[0]!r} is not implemented; there are {', '.join(_SUITES)}")
@@ -221,7 +223,8 @@ class _Loader(yaml.SafeLoader):
     """Of two equal keys YAML's loader takes the second, silently: users, for one, would be gone."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merged = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merged]
         twice = [key for number, key in enumerate(keys) if key in keys[:number]]
         if twice:
             raise _TwiceError(str(twice[0]))

@@ -1,4 +1,4 @@
-"""Tries whether a state file could be used, without changing it."""
+"""Tries whether a state file could be used; nothing in it is lost."""
 
 import contextlib
 import sqlite3
@@ -9,7 +9,7 @@ from librechat_exporter.ledger.state_file import IN_MEMORY, StateInUseError, can
 
 
 def examine(path: str) -> str | None:
-    """Why a start with this path would not keep the counters, None if it would. Changes nothing. Raises StateError."""
+    """Why a start with this path would not keep the counters, None if it would. Loses nothing. Raises StateError."""
     if path == IN_MEMORY:
         return f"{IN_MEMORY} ends with the process: at the next start counters fall if chats were deleted"
     file = Path(path).absolute()
@@ -27,6 +27,9 @@ def examine(path: str) -> str | None:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("ROLLBACK")
+            [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
     except sqlite3.OperationalError as error:
         if is_in_use(error) and can_lock(file.parent):
             raise StateInUseError(in_use(path)) from None

@@ -84,7 +84,6 @@ CONVERSATION_FIELD = "conversationId"
 CONVERSATION = when({"$ne": [f"${CONVERSATION_FIELD}", ""]}, text(f"${CONVERSATION_FIELD}", LONGEST_ID), None)
 MESSAGE_ID_FIELD = "messageId"
 PARENT_FIELD = "parentMessageId"
-# The indexes of LibreChat's schema that queries lean on: collection, leading field.
 # All that is read, if the user may read it; without one, the metrics that come of it alone are absent.
 COLLECTIONS = (
     "messages",
@@ -109,6 +108,7 @@ COLLECTIONS = (
     "bans",
     "logs",
 )
+# The indexes of LibreChat's schema that queries lean on: collection, leading field.
 NEEDED_INDEXES = (("messages", "createdAt"), ("messages", MESSAGE_ID_FIELD))
 # Of a user's message its own id, of an answer its question's.
 LINK = when(IS_USERS, text(f"${MESSAGE_ID_FIELD}", LONGEST_ID), text(f"${PARENT_FIELD}", LONGEST_ID))

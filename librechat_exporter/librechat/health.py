@@ -28,12 +28,14 @@ def ask(librechat_url: str) -> Answer:
     url = urlsplit(librechat_url)
     of_scheme = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     connection = of_scheme(url.netloc, timeout=TIMEOUT_SECONDS)
-    # The connection's own timeout is that of each read: an answer that drips would never end.
-    end = threading.Timer(TIMEOUT_SECONDS, _cut, (connection,))
-    end.daemon = True
     started = time.monotonic()
+    end: threading.Timer | None = None
     status = None
     try:
+        connection.connect()
+        # The connection's own timeout is that of each read: an answer that drips would never end.
+        end = threading.Timer(max(0.0, started + TIMEOUT_SECONDS - time.monotonic()), _cut, (connection,))
+        end.daemon = True
         end.start()
         connection.request("GET", f"{url.path}/health")
         status = connection.getresponse().status
@@ -44,7 +46,8 @@ def ask(librechat_url: str) -> Answer:
         reason = why(error) if isinstance(error, OSError) else type(error).__name__
         problem = f"it does not answer HTTP ({reason})"
     finally:
-        end.cancel()
+        if end is not None:
+            end.cancel()
         connection.close()
     seconds = time.monotonic() - started
     if seconds >= TIMEOUT_SECONDS:  # what was cut off can look as if it were whole

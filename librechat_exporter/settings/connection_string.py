@@ -50,7 +50,7 @@ def _parse(text: str) -> ConnectionString:
     if scheme is None:
         raise ValueError(_USUAL)
     place, _, options = text.removeprefix(scheme).partition("?")
-    if "@" in options and "@" not in place:  # a `?` in the password: what follows it must not be told
+    if "@" in options:  # of a `?` in the password: what follows it must not be told
         raise ValueError(_USUAL)
     told: list[str] = []
     userinfo, at, rest = place.rpartition("@")

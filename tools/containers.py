@@ -120,6 +120,7 @@ class Containers:
 
     def close(self) -> None:
         self.podman("rm", "--all", "--force", "--time", "1", check=False)
+        self.podman("network", "prune", "--force", check=False)  # with its bridge, and the names that it resolves
         self.podman("volume", "rm", "--all", "--force", check=False)
         self._namespace.kill()
         self._namespace.wait()

@@ -141,7 +141,7 @@ def test_nothing_in_it_can_be_changed_and_there_is_no_shell(containers: Containe
     writable = {name for name, one in members.items() if one.mode & 0o022 and not one.issym()}
     assert writable == {"tmp"}
     assert {name for name, one in members.items() if one.uid != 0} == {"state"}
-    names = {Path(name).name for name in members}
+    names = {Path(name).name for name, one in members.items() if one.isfile()}
     assert not {"sh", "bash", "dash", "busybox", "apt", "dpkg", "pip", "pip3"} & names
     refused = containers.run("podman", "run", "--rm", *HARDENED, "--entrypoint=sh", image, "-c", "true", check=False)
     assert refused.returncode == 127

@@ -1,6 +1,7 @@
 """Settings that the daemon and the historic export share, and how settings are read."""
 
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
@@ -103,8 +104,9 @@ class LibreChatSettings(BaseModel):
         """A line for each thing that counts otherwise than it is written."""
         return self._warnings
 
-    @property
+    @cached_property
     def connection(self) -> ConnectionString:
+        """MONGODB_URI, read once: files with certificates are opened for it."""
         return connection_string.parse(self.mongodb_uri.get_secret_value())
 
     @property

@@ -22,6 +22,8 @@ from librechat_exporter.ledger.state_file import StateError
 from librechat_exporter.librechat import health
 from librechat_exporter.librechat.database import LibreChat, allowed, connect
 from librechat_exporter.librechat.fields import COLLECTIONS
+from librechat_exporter.price_report import unpriced
+from librechat_exporter.prices import PriceList
 from librechat_exporter.settings import Settings, SettingsError
 
 _CLOCKS_DIFFER = timedelta(minutes=1)
@@ -93,7 +95,9 @@ def _findings() -> Iterator[Finding]:
             now = librechat.now()
         yield Finding(Verdict.OK, "MongoDB", "answers")
         yield from _clocks(librechat, now)
-        yield from _database(librechat)
+        yield from _database(librechat, settings)
+        if settings.price_list is not None:
+            yield from _prices(librechat, settings.price_list)
     except (PyMongoError, ValueError) as error:  # the latter from what asks a cloud for a token
         yield Finding(Verdict.UNREADABLE, "MongoDB", f"cannot be read: {describe(error)}")
     finally:
@@ -145,10 +149,19 @@ def _clocks(librechat: LibreChat, now: datetime) -> Iterator[Finding]:
         yield Finding(Verdict.WARNING, "clocks", f"the newest message is {ahead} ahead of MongoDB's clock")
 
 
-def _database(librechat: LibreChat) -> Iterator[Finding]:
+def _prices(librechat: LibreChat, prices: PriceList) -> Iterator[Finding]:
+    with pymongo.timeout(CHECK_SECONDS):
+        missing = unpriced(librechat, prices)
+    if not missing:
+        yield Finding(Verdict.OK, "MODEL_PRICES", "every model that was billed in the last 30 days has a price")
+    for model in missing:
+        yield Finding(Verdict.WARNING, "MODEL_PRICES", f"has no price for {model!r}, which was billed lately")
+
+
+def _database(librechat: LibreChat, settings: Settings) -> Iterator[Finding]:
     with pymongo.timeout(CHECK_SECONDS):
         nothing = librechat.without_messages()
-        refused = librechat.refused(COLLECTIONS)
+        refused = librechat.refused(one for one in COLLECTIONS if one != "groups" or settings.group_metrics)
     if nothing is not None:
         yield Finding(Verdict.WARNING, "database", nothing)
     else:

@@ -20,6 +20,7 @@ from librechat_exporter.ledger import forgetting
 from librechat_exporter.ledger.state_file import State, StateError
 from librechat_exporter.librechat.database import connect
 from librechat_exporter.librechat.fields import IS_RATED, RATINGS_INDEX
+from librechat_exporter.price_report import print_prices
 from librechat_exporter.settings import Settings, SettingsError
 
 log = logging.getLogger("librechat_exporter")
@@ -39,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     )
     commands.add_argument(
         "--print-indexes", action="store_true", help="print the indexes that would make metrics exact, and exit"
+    )
+    commands.add_argument(
+        "--print-prices",
+        action="store_true",
+        help="print which model got which price of MODEL_PRICES, and why, and exit",
     )
     commands.add_argument(
         "--forget-label",
@@ -94,6 +100,8 @@ def _command(arguments: argparse.Namespace) -> Callable[[Settings], int]:
         return lambda settings: forget_label(settings, label, value)
     if arguments.print_indexes:
         return print_indexes
+    if arguments.print_prices:
+        return print_prices
     return serve
 
 

@@ -17,6 +17,7 @@ from librechat_exporter.http.access import Access
 from librechat_exporter.http.application import Application
 from librechat_exporter.http.server import Server
 from librechat_exporter.ledger import Ledger
+from librechat_exporter.ledger.membership import Membership
 from librechat_exporter.ledger.state_file import State
 from librechat_exporter.ledger.windowed import Windows
 from librechat_exporter.librechat.database import LibreChat, connect
@@ -54,7 +55,7 @@ class Daemon:
         ]
         sources = {source for collector in collectors for source in collector.sources}
         state = State(settings.state_path)
-        guard = LabelGuard(settings.max_label_values, settings.max_series, state.labels())
+        guard = LabelGuard(settings.max_label_values, settings.max_series, state.labels(), settings.label_limits)
         self.ledger = Ledger(
             self.librechat,
             state,
@@ -62,6 +63,7 @@ class Daemon:
             guard,
             settings.ledger_open_minutes,
             Windows(settings.windows, settings.metrics_timezone),
+            Membership(self.librechat, settings.state_refresh, groups=settings.group_metrics),
             user_salt=settings.user_id_salt.get_secret_value() if settings.state_user_ids == "hash" else "",
             monotonic=monotonic,
         )

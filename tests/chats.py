@@ -6,16 +6,15 @@ from typing import Any
 from bson import ObjectId
 
 from librechat_exporter.collectors import folds_of
-from librechat_exporter.settings import Settings
 from tests import weird
 from tests.conftest import Document, Exporter
-from tests.offered import COLLECTORS, sample_names
+from tests.offered import ALL, COLLECTORS, sample_names
 from tests.oracle import Values
 
 NOW = weird.NOW
 MESSAGES = ("librechat_messages_total", ())
 TOKENS = ("librechat_output_tokens_total", ())
-FOLDS = folds_of(COLLECTORS, Settings())
+FOLDS = folds_of(COLLECTORS, ALL)
 [MESSAGES_FOLD] = [fold for fold in FOLDS if fold.name == "messages"]
 
 

@@ -4,10 +4,14 @@ from collections.abc import Iterable
 
 from librechat_exporter.collectors import all_collectors
 from librechat_exporter.metrics.metric import Metric
+from librechat_exporter.prices import GENAI_PRICES
 from librechat_exporter.self_metrics import SELF_METRICS
 from librechat_exporter.settings import Settings
 
-COLLECTORS = all_collectors(Settings())
+# With all that is off unless it is asked for.
+ON = {"group_metrics": True, "domain_metrics": True, "per_user_metrics": "id", "model_prices": GENAI_PRICES}
+ALL = Settings.model_validate(ON)
+COLLECTORS = all_collectors(ALL)
 METRICS = (*(metric for collector in COLLECTORS for metric in collector.metrics), *SELF_METRICS)
 
 

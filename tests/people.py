@@ -44,6 +44,7 @@ def _messages(now: datetime) -> list[Document]:
         "content": [said, {"type": "tool_call", "tool_call": call}],
         "feedback": feedback | {"rating": "thumbsUp"},
     }
+    disliked = {"feedback": feedback | {"rating": "thumbsDown"}}
     stopped = {
         "content": [said, {"type": "tool_call", "tool_call": failed_call}],
         "feedback": feedback | {"rating": "thumbsDown"},
@@ -57,6 +58,9 @@ def _messages(now: datetime) -> list[Document]:
         answer | {"messageId": marked("failed"), "error": True},
         answer | {"messageId": marked("failed within"), "content": [said, {"type": "error", "error": text}]},
         answer | {"messageId": marked("an agent's"), "model": "agent_x", "endpoint": "agents"} | liked,
+        answer
+        | {"messageId": marked("its failed"), "model": "agent_x", "endpoint": "agents", "error": True}
+        | disliked,
         {"user": {MARK: MARK}, "tokenCount": marked("tokens"), "createdAt": MARK},
     ]
 
@@ -75,6 +79,7 @@ def _transactions(now: datetime) -> list[Document]:
     return [
         billed | {"tokenType": "prompt"} | cached,
         billed | {"tokenType": "completion", "context": "title"},
+        billed | {"tokenType": "prompt", "messageId": marked("an agent's"), "model": "a model without a price"},
         billed | {"tokenType": "credits", "tokenValue": 100},
         billed | {"tokenType": "prompt", "rawAmount": marked("amount")},
     ]
@@ -97,7 +102,9 @@ def people(now: datetime) -> dict[str, list[Document]]:
             conversation | {"conversationId": marked("conversation"), "createdAt": now},
             conversation | {"conversationId": marked("thread"), "agent_id": "agent_x", "subagentThread": thread},
         ],
-        "users": [user | {"_id": USER}, user],  # the first was inserted years ago, so is new in no window
+        # The first was inserted years ago, so is new in no window.
+        "users": [user | {"_id": USER, "createdAt": now - timedelta(days=3)}, user],
+        "groups": [{"name": "Physics", "memberIds": [str(USER)], "email": marked("group"), "avatar": marked("avatar")}],
         "files": [{"user": USER, "filename": marked("file"), "source": "local", "type": "text/plain", "bytes": 5}],
         "agents": [agent | {"author": USER, "instructions": marked("prompt")}],
         "balances": [{"user": USER, "tokenCredits": 5}],

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "librechat_exporter"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each layer imports only from itself and those after it: modules and packages of librechat_exporter.
 LAYERS = (
-    ("cli", "healthcheck", "check"),
+    ("cli", "healthcheck", "check", "price_report"),
     ("daemon",),
     ("http",),
     ("scrape",),
@@ -24,7 +24,8 @@ LAYERS = (
     ("ledger",),
     ("librechat",),
     ("metrics", "refreshed"),
-    ("settings", "ending", "user_ids"),
+    ("settings", "ending"),
+    ("prices", "user_ids"),
     ("faults",),
 )
 # These share a layer, and do not know each other.

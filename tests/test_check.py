@@ -191,7 +191,7 @@ def test_rights_that_are_missing() -> None:
         folder, place = server.folder, f"127.0.0.1:{server.port}/?authSource=admin"
         found = findings(folder, 0, MONGODB_URI=f"mongodb://some:p@{place}")
         refused = [text.split()[0] for _, text in found["rights"]]
-        assert refused == [one for one in COLLECTIONS if one not in ("messages", "users")]
+        assert refused == [one for one in COLLECTIONS if one not in ("messages", "users", "groups")]
         found = findings(folder, 1, MONGODB_URI=f"mongodb://none:p@{place}")
         assert found["rights"][0][0] == "unreadable"
         found = findings(folder, 1, MONGODB_URI=f"mongodb://some:w+ong@{place}")

@@ -51,7 +51,7 @@ def normalized(exposition: str) -> str:
 
 
 @pytest.fixture
-def exposition(database: Database[Document], process: MakeProcess) -> str:
+def exposition(database: Database[Document], process: MakeProcess, tmp_path: Path) -> str:
     simulator = Simulator(database, seed=2026, users=12)
     simulator.fill(600, days=60, end=datetime.now(UTC) - timedelta(days=1))
     agent = next(iter(simulator.agents))
@@ -62,7 +62,9 @@ def exposition(database: Database[Document], process: MakeProcess) -> str:
         {"messageId": "odd", "user": 5, "model": 'a "model"\nof two lines \\', "tokenCount": -1, "error": True}
     )
     # All of it lies within the window, so that its values do not depend on the time of the day.
-    one = process(USAGE_WINDOWS="90d", EXTERNAL_MODEL_REGEX="gpt|claude").start()
+    (tmp_path / "prices.yml").write_text("gpt-*: {input: 2.5, output: 10}\nclaude-*: {input: 3, output: 15}\n")
+    settings = {"GROUP_METRICS": "true", "DOMAIN_METRICS": "true", "MODEL_PRICES": str(tmp_path / "prices.yml")}
+    one = process(USAGE_WINDOWS="90d", EXTERNAL_MODEL_REGEX="gpt|claude", **settings).start()
     one.scrape()
     return one.get("/metrics")[2].decode()
 

@@ -1,8 +1,9 @@
 """Every metric of the core set, on documents of any shape, against the oracle."""
 
+import re
 import time
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from pymongo.database import Database
 
 from tests import weird
 from tests.conftest import Document, MakeExporter
-from tests.oracle import Oracle, Values
+from tests.oracle import Values
+from tests.payers_oracle import PayersOracle
 from tests.test_privileges import documented_collections
 
 COLLECTIONS = (
@@ -29,6 +31,7 @@ COLLECTIONS = (
         "agentqueuedturns",
         "skillsyncstatuses",
         "sharedlinks",
+        "groups",
         "agentapikeys",
         "scheduleruns",
         "auditlogs",
@@ -37,6 +40,12 @@ COLLECTIONS = (
     ),
 )
 OTHERS = COLLECTIONS[6:]
+PRICES = """
+GPT-4o:
+  - {input: 2.5, output: 10, cache_read: 1.25}
+  - {from: 2026-03-02, input: 2, output: 8}
+c?aude: {input: 3, output: 15, cache_read: 0.3, cache_write: 3.75}
+"""
 WINDOWS = {"3h": timedelta(hours=3), "2d": timedelta(days=2), "40d": timedelta(days=40)}
 
 
@@ -45,7 +54,7 @@ def of_documents(values: Values) -> Values:
     return {
         series: value
         for series, value in values.items()
-        if not series[0].startswith("librechat_exporter_") or "skipped" in series[0]
+        if not series[0].startswith("librechat_exporter_") or "skipped" in series[0] or "unpriced" in series[0]
     }
 
 
@@ -65,7 +74,16 @@ def stored(database: Database[Document]) -> dict[str, list[Document]]:
 
 
 def expected(documents: Mapping[str, Any], timezone: str, external: str) -> Values:
-    return {("librechat_up", ()): 1.0, **Oracle(documents, weird.NOW, timezone, WINDOWS, external).values}
+    oracle = PayersOracle(documents, weird.NOW, timezone, WINDOWS, external, price=price)
+    return {("librechat_up", ()): 1.0, **oracle.values}
+
+
+def price(model: str, created: datetime | None) -> tuple[int, int, int, int] | None:
+    """As PRICES has it."""
+    if model.lower() == "gpt-4o":
+        is_new = created is None or created >= datetime(2026, 3, 2, tzinfo=UTC)
+        return (2_000_000, 8_000_000, 2_000_000, 2_000_000) if is_new else (2_500_000, 10_000_000, 1_250_000, 2_500_000)
+    return (3_000_000, 15_000_000, 300_000, 3_750_000) if re.fullmatch("c.aude", model.lower(), re.DOTALL) else None
 
 
 def test_all_collections_that_are_read_are_compared() -> None:
@@ -107,11 +125,16 @@ def test_all_metrics_of_documents_of_any_shape(
             database.create_collection(name)
         for document in collection:
             database[name].replace_one({"_id": document["_id"]}, document, upsert=True)
+    prices = tmp_path / "prices.yml"
+    prices.write_text(PRICES)
     one = exporter(
         weird.NOW,
         state_path=str(tmp_path / f"{time.monotonic_ns()}.sqlite"),
         metrics_timezone=timezone,
         domain_metrics=True,
+        group_metrics=True,
+        per_user_metrics="id",
+        model_prices=str(prices),
         usage_windows=",".join(WINDOWS),
         external_model_regex="CLAUDE" if external else None,
     )

@@ -11,6 +11,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from librechat_exporter.historic import command
 from tests.conftest import Document, MakeExporter, Metrics
+from tests.offered import ON
 from tests.people import fill
 from tests.test_privileges import documented_collections
 from tools.simulator import Simulator
@@ -87,7 +88,7 @@ def sent(database: Database[Document], exporter: MakeExporter, listener: Sent) -
     simulator = Simulator(database, users=5)
     simulator.fill(300, days=2, end=datetime.now(UTC))
     fill(database, datetime.now(UTC))
-    one = exporter(domain_metrics=True)
+    one = exporter(**ON)
     one.scrape()
     simulator.regenerate()
     one.scrape()
@@ -138,7 +139,7 @@ def check_read_only(commands: list[Document]) -> None:
 # What is read as a whole: in the background, as rarely as it is slow.
 IN_THE_BACKGROUND = {
     *("agenttriggerdeliveries", "agentqueuedturns", "skillsyncstatuses"),
-    *("balances", "files", "users", "sessions", "memoryentries", "sharedlinks", "agents"),
+    *("balances", "files", "users", "groups", "sessions", "memoryentries", "sharedlinks", "agents"),
     *("agentapikeys", "scheduleruns", "bans", "logs", "skills", "chatprojects", "mcpservers"),
 }
 

@@ -33,16 +33,22 @@ def served(one: Process) -> dict[str, str | bytes]:
 
 def test_nothing_of_people_is_told(process: MakeProcess, database: Database[Document], tmp_path: Path) -> None:
     fill(database, datetime.now(UTC))
+    """Not even of who uses it and who pays, with all of that on."""
     environment = {"LOGGING_LEVEL": "debug", "DOMAIN_METRICS": "true", "EXTERNAL_MODEL_REGEX": "gpt"}
+    environment |= {"GROUP_METRICS": "true", "PER_USER_METRICS": "hash", "MODEL_PRICES": "genai-prices"}
     salted = {"STATE_USER_IDS": "hash", "USER_ID_SALT": SALT}
     one = process(**environment, **salted).start()
     values = one.scrape()
-    assert values["librechat_messages_total", ()] == 7
+    assert values["librechat_messages_total", ()] == 8
     assert values["librechat_monthly_unique_users", ()] == 1
     assert values["librechat_active_users_by_domain", (("domain", "example.org"), ("window", "1d"))] == 1
+    assert values["librechat_group_messages_total", (("group", "Physics"),)] == 7
+    assert {value for (name, _), value in values.items() if name == "librechat_user_messages_total"} == {1, 7}
     found = served(one)
     one.stop()
     found["log at the end"] = one.log
+    found["--check"] = one.run(0, "--check")
+    found["--print-prices"] = one.run(0, "--print-prices")
     for path in tmp_path.glob("ledger.sqlite*"):
         found[path.name] = path.read_bytes()
     assert len(found) >= 8

@@ -12,7 +12,7 @@ from pymongo.database import Database
 from pymongo.errors import ConnectionFailure
 
 from tests.conftest import Document, Exporter, MakeExporter, MakeLibreChat
-from tests.offered import METRICS, sample_names
+from tests.offered import METRICS, ON, sample_names
 from tests.people import fill
 
 # Metrics that are 0 by nature, and why.
@@ -31,7 +31,7 @@ def served(one: Exporter) -> dict[str, Family]:
 @pytest.fixture
 def switched_on(librechat: MakeLibreChat) -> dict[str, object]:
     """Something is not served without these settings."""
-    return {"librechat_url": librechat(200, 0), "domain_metrics": True, "external_model_regex": "gpt"}
+    return {"librechat_url": librechat(200, 0), "external_model_regex": "gpt", "max_users": 4, **ON}
 
 
 def test_every_metric_has_something_to_tell(

@@ -16,7 +16,8 @@ from pymongo.database import Database
 
 from tests.chats import counters, message, object_id
 from tests.conftest import Document, MakeProcess, Process
-from tests.oracle import Oracle, Values
+from tests.oracle import Values
+from tests.payers_oracle import PayersOracle
 
 pytestmark = pytest.mark.no_cover
 MOST_MB = 256
@@ -134,7 +135,7 @@ def seed(now: datetime) -> Document:
 def assert_as_the_oracle_says(values: Values, *messages: Document, agents: Iterable[Document] = ()) -> None:
     """Of all counters, those of the seed among them."""
     now = datetime.now(UTC)
-    wanted = counters(Oracle({"messages": [seed(now), *messages], "agents": agents}, now).values)
+    wanted = counters(PayersOracle({"messages": [seed(now), *messages], "agents": agents}, now, kinds=()).values)
     found = counters(values)
     assert {series: found.get(series) for series in wanted} == wanted
     assert all(value == 0 for series, value in found.items() if series not in wanted)

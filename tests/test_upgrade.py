@@ -23,7 +23,8 @@ from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
 from tests.chats import MESSAGES, TOKENS, message
 from tests.conftest import Document, MakeExporter
-from tests.oracle import Oracle, Values
+from tests.oracle import Values
+from tests.payers_oracle import PayersOracle
 from tests.test_oracle import differences
 from tests.weird import NOW
 
@@ -92,9 +93,9 @@ def test_a_state_file_of_an_earlier_release_goes_on(
     assert "damaged" not in caplog.text
     # Families that the release did not have are exact for what is stored; those that it had are for all that ever was.
     now = {name: list(database[name].find()) for name in stored()}
-    of_now = counters(Oracle(now, NOW + timedelta(seconds=1)).values)
+    of_now = counters(PayersOracle(now, NOW + timedelta(seconds=1), kinds=()).values)
     ever = stored() | {"messages": [*stored()["messages"], *database["messages"].find({"messageId": "m1"})]}
-    of_ever = counters(Oracle(ever, NOW + timedelta(seconds=1)).values)
+    of_ever = counters(PayersOracle(ever, NOW + timedelta(seconds=1), kinds=()).values)
     had = {series[0] for series in before}
     wanted = {series: value for series, value in of_now.items() if series[0] not in had}
     wanted |= {series: value for series, value in of_ever.items() if series[0] in had}

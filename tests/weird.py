@@ -238,7 +238,10 @@ def others() -> st.SearchStrategy[dict[str, Any]]:
     """Conversations, files, users, sessions, memories: a document of it all."""
     return _documents(
         {
-            "_id": object_ids(),
+            "_id": st.one_of(object_ids(), object_ids(), st.sampled_from([ObjectId("5" * 24), ObjectId("6" * 24)])),
+            "name": _field(st.sampled_from(["Physics", "Law"])),
+            "memberIds": _field(st.lists(st.sampled_from(["of entra", "5" * 24, "6" * 24, "", 7, None]), max_size=4)),
+            "idOnTheSource": _field(st.just("of entra")),
             "user": _field(st.sampled_from(["u1", "u2", ObjectId("5" * 24)])),
             "userId": _field(st.sampled_from(["u1", ObjectId("5" * 24), ObjectId("6" * 24)])),
             "createdAt": _field(moments()),
@@ -299,6 +302,7 @@ def transactions(
         "user": _field(st.sampled_from(["u1", ObjectId("5" * 24), ObjectId("6" * 24)])),
         "model": _field(st.sampled_from(["gpt-4o", "claude"])),
         "context": _field(st.sampled_from(["message", "abort", "title", "sequential"])),
+        "messageId": _field(_ids),
         "rawAmount": _field(_amounts),
         "tokenValue": _field(_amounts),
         "inputTokens": st.one_of(st.just(MISSING), _field(_amounts)),

@@ -30,6 +30,7 @@ TAGS = {
 RATES = dict(zip(MODELS, ((2.5, 10), (0.15, 0.6), (3, 15), (2, 6), (0.6, 0.6)), strict=True))  # USD per million tokens
 TOOLS = ("web_search", "execute_code", "file_search", "search_mcp_wiki", "query_mcp_database")
 RARE_TOOLS = ("lc_transfer_to_agent_2", "createTicket_action_helpdesk")
+GROUPS = ("Physics", "Law", "Library", "Administration")
 AGENT_CATEGORIES = ("general", "general", "rd", "hr", "it")
 INDEXES = {
     "messages": ("createdAt", "messageId", "conversationId", "user", "expiredAt"),
@@ -243,9 +244,21 @@ class Simulator:
                     "category": AGENT_CATEGORIES[number],
                 }
             )
+        for number, name in enumerate(GROUPS):
+            # A user of an identity provider is listed by the id that it has there; one in ten is in two groups.
+            members = [
+                self._external_id(place) if place % 2 else user
+                for place, user in enumerate(self.users)
+                if place % 5 == number or place % 10 == 5 + number
+            ]
+            self.database["groups"].insert_one({"name": name, "source": "local", "memberIds": members})
         self.database["sharedlinks"].insert_many(
             {"user": user, "conversationId": self.uuid()} for user in self.users[:3]
         )
+
+    @staticmethod
+    def _external_id(number: int) -> str:
+        return f"entra-{number}"
 
     def register(self, moment: datetime) -> None:
         number = len(self.users)
@@ -257,11 +270,12 @@ class Simulator:
                 "name": f"User {number}",
                 "username": f"user{number}",
                 "email": f"user{number}@example.org",
-                "provider": "local",
+                "provider": "openid" if number % 2 else "local",
                 "role": "USER",
                 "createdAt": moment,
                 "updatedAt": moment,
             }
+            | ({"idOnTheSource": self._external_id(number)} if number % 2 else {})
         )
         granted, left = 1_000_000, self._billing.choice((0, 50_000, 400_000, 900_000))
         self.database["balances"].insert_one({"_id": user, "user": user, "tokenCredits": left, "refillAmount": granted})

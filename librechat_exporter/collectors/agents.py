@@ -1,9 +1,14 @@
-"""Answers per agent. Two agents of one name count together."""
+"""Agents: answers, failures, tokens, cost, users. Two agents of one name count together."""
 
-from librechat_exporter.collector import Collector, CountingCollector
-from librechat_exporter.folds.messages import MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
+from collections.abc import Iterator
+
+from librechat_exporter.collector import Collector, CountingCollector, Scrape
+from librechat_exporter.folds.messages import AGENT_USERS, MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
+from librechat_exporter.folds.transactions import BY_ANSWER, TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
-from librechat_exporter.metrics.metric import Metric
+from librechat_exporter.librechat.fields import USD_PARTS
+from librechat_exporter.librechat.transactions import Billed
+from librechat_exporter.metrics.metric import WINDOW, Family, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
 
@@ -16,6 +21,14 @@ _ANSWERS = Metric(
     toggles=("agent",),
     since=(WITHOUT_SUBAGENTS,),
 )
+_FAILED = Metric(
+    name="librechat_agent_failed_answers_total",
+    help="Answers of an agent that failed, by its name",
+    type="counter",
+    kind="happened",
+    labels=("agent",),
+    toggles=("agent",),
+)
 _SUBAGENTS = Metric(
     name="librechat_subagent_answers_total",
     help="Answers of an agent in sub-agents' threads, by its name",
@@ -24,11 +37,38 @@ _SUBAGENTS = Metric(
     labels=("agent",),
     toggles=("agent",),
 )
+_TOKENS = Metric(
+    name="librechat_agent_tokens_total",
+    help="Tokens billed for an agent's answers: input, output, cache_read, cache_write",
+    type="counter",
+    kind="happened",
+    labels=("agent", "token_type"),
+    toggles=("agent",),
+    chosen=("token_type",),
+)
+_COST = Metric(
+    name="librechat_agent_cost_usd_total",
+    help="US dollars billed for an agent's answers",
+    type="counter",
+    kind="happened",
+    labels=("agent",),
+    toggles=("agent",),
+    parts=USD_PARTS,
+)
+_USERS = Metric(
+    name="librechat_agent_users",
+    help="Distinct users with an answer of the agent in the window, exact to the hour",
+    type="gauge",
+    kind="recent",
+    labels=("agent", WINDOW),
+    toggles=("agent",),
+)
 
 
 def _add(samples: Samples, group: MessageGroup) -> None:
     if not group.kind.by_user:
         samples.add(_ANSWERS, group.count, group.agent)
+        samples.add(_FAILED, group.count if group.kind.failed else 0, group.agent)
 
 
 def _add_subagents(samples: Samples, group: MessageGroup) -> None:
@@ -36,8 +76,37 @@ def _add_subagents(samples: Samples, group: MessageGroup) -> None:
         samples.add(_SUBAGENTS, group.count, group.agent)
 
 
+def _add_billed(samples: Samples, billed: Billed) -> None:
+    if billed.agent is not None and billed.kind in ("prompt", "completion"):
+        samples.add(_COST, billed.charged, billed.agent)
+        for token_type, tokens in billed.by_token_type().items():
+            samples.add(_TOKENS, tokens, billed.agent, token_type)
+
+
+class _UsersCollector(Collector):
+    """The ledger tells from memory who was seen with which agent."""
+
+    name = "agent_users"
+    metrics = (_USERS,)
+    sources = (MESSAGES,)
+
+    def collect(self, scrape: Scrape) -> Iterator[Family]:
+        scrape.refresh(MESSAGES)
+        if not scrape.totals.has_seen_all(AGENT_USERS):
+            return
+        samples, windows = scrape.samples(), scrape.totals.windows
+        for window in windows.names:
+            seen = scrape.totals.count_seen_by_name(AGENT_USERS, windows.beginning(window, scrape.now))
+            for agent, users in seen.items():
+                if users:
+                    samples.add(_USERS, users, agent, window)
+        yield samples.family(_USERS)
+
+
 def collectors(_settings: Settings) -> list[Collector]:
     return [
-        CountingCollector("agents", Counting(MESSAGES, (_ANSWERS,), _add)),
+        CountingCollector("agents", Counting(MESSAGES, (_ANSWERS, _FAILED), _add)),
         CountingCollector("subagents", Counting(MESSAGES, (_SUBAGENTS,), _add_subagents, of_subagents=True)),
+        CountingCollector("agent_cost", Counting(TRANSACTIONS, (_TOKENS, _COST), _add_billed, by=(BY_ANSWER,))),
+        _UsersCollector(),
     ]

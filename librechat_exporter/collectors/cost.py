@@ -51,12 +51,9 @@ def _add(samples: Samples, billed: Billed) -> None:
     if billed.kind == "credits":
         samples.add(_CREDITS, billed.granted)
     elif billed.kind in ("prompt", "completion"):
-        token_type = "input" if billed.kind == "prompt" else "output"
-        samples.add(_TOKENS, billed.tokens, billed.model, token_type, billed.context)
-        samples.add(_COST, billed.charged, billed.model, token_type, billed.context)
-        if billed.cache is not None:
-            for kind, tokens in zip(("cache_read", "cache_write"), billed.cache, strict=True):
-                samples.add(_TOKENS, tokens, billed.model, kind, billed.context)
+        samples.add(_COST, billed.charged, billed.model, billed.token_type, billed.context)
+        for token_type, tokens in billed.by_token_type().items():
+            samples.add(_TOKENS, tokens, billed.model, token_type, billed.context)
 
 
 def collectors(_settings: Settings) -> list[Collector]:

@@ -88,6 +88,18 @@ _DOWN_RECENT = Metric(
 )
 
 
+_UP_PER_AGENT = _gauge(
+    name="librechat_agent_thumbs_up",
+    help="Answers of the agent rated thumbs up, by its name now",
+    labels=("agent",),
+    toggles=("rating", "agent"),
+)
+_DOWN_PER_AGENT = _gauge(
+    name="librechat_agent_thumbs_down",
+    help="Answers of the agent rated thumbs down, by its name now",
+    labels=("agent",),
+    toggles=("rating", "agent"),
+)
 _KEPT = "older ratings"
 
 
@@ -135,6 +147,8 @@ class _RatingsCollector(Collector):
         _UP_PER_MODEL_AND_TAG,
         _DOWN_PER_MODEL_AND_TAG,
         _RATED,
+        _UP_PER_AGENT,
+        _DOWN_PER_AGENT,
         _UP_RECENT,
         _DOWN_RECENT,
     )
@@ -157,7 +171,7 @@ class _RatingsCollector(Collector):
         labels = read_labels(scrape.librechat, (model_of(row["_id"]["model"]) for row in rows))
         samples = scrape.samples()
         for row in rows:
-            _count(samples, row, labels[model_of(row["_id"]["model"])][0])
+            _count(samples, row, *labels[model_of(row["_id"]["model"])])
         for metric in self.metrics:
             if metric not in (_RATIO, _RATIO_PER_MODEL):
                 yield samples.family(metric)
@@ -191,7 +205,7 @@ class _RatingsCollector(Collector):
             self._older.restore(_Older(until, rows, Refreshed(self.name)), max(0.0, time.time() - started), took)
 
 
-def _count(samples: Samples, row: Document, model: str) -> None:
+def _count(samples: Samples, row: Document, model: str, agent: str | None) -> None:
     up = row["count"] if row["_id"]["rating"] == THUMBS_UP else 0
     down = row["count"] - up
     samples.add(_RATED, row["count"])
@@ -199,6 +213,8 @@ def _count(samples: Samples, row: Document, model: str) -> None:
     samples.add(_THUMBS_DOWN, down)
     samples.add(_THUMBS_UP_PER_MODEL, up, model)
     samples.add(_THUMBS_DOWN_PER_MODEL, down, model)
+    samples.add(_UP_PER_AGENT, up, agent)
+    samples.add(_DOWN_PER_AGENT, down, agent)
     samples.add(_UP_RECENT if up else _DOWN_RECENT, row["recent"])
     tag = row["_id"]["tag"]
     if tag:

@@ -130,7 +130,7 @@ def _add_messages(samples: Samples, group: MessageGroup) -> None:
 def _add_billed(samples: Samples, billed: Billed) -> None:
     if billed.hour is None or billed.kind not in ("prompt", "completion"):
         return
-    hour, token_type = str(billed.hour), "input" if billed.kind == "prompt" else "output"
+    hour, token_type = str(billed.hour), billed.token_type
     tokens = billed.tokens + sum(billed.cache or ())
     if billed.context in CHAT_CONTEXTS:
         samples.add(_HOURLY_TOKENS, tokens, billed.model, token_type, hour)

@@ -5,8 +5,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from librechat_exporter.folds.payers import Payers
 from librechat_exporter.ledger.cell import Cell, Pins
 from librechat_exporter.ledger.fold import Counting, Fold, Found, Kind, Reading
+from librechat_exporter.ledger.last_seen import kind_by, merge, of_kind
 from librechat_exporter.ledger.recent import Moment
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.librechat.expressions import Document
@@ -29,12 +31,15 @@ from librechat_exporter.librechat.messages import (
 )
 from librechat_exporter.librechat.models import Model, read_labels, read_subagents
 from librechat_exporter.librechat.tool_calls import ToolCall, name_servers
+from librechat_exporter.metrics.guard import OTHER
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.user_ids import UserKey
 
 MESSAGES = "messages"
-# Users are seen with a message.
+# Users are seen with a message, and with an answer of each agent.
 SEEN = "messages"
+AGENT_USERS = kind_by("agent")
 # LibreChat's clock, or ours, may be wrong: that changes nothing about how long somebody waited.
 _AHEAD = timedelta(days=1)
 _LONGEST_WAIT = 3600
@@ -58,7 +63,7 @@ class MessageGroup:
     waits: seconds from a question to its first answer, if that is known. skipped: how many have a tokenCount that is no
     number of tokens. usage: of all together, None if none tells it. hours: how many were created in each hour that is
     kept, by the last label of what is counted in windows. counted: names of the metrics that they were counted in
-    before.
+    before. payers: by kind how many are charged to each.
     """
 
     kind: MessageKind
@@ -72,6 +77,7 @@ class MessageGroup:
     usage: Usage | None = None
     hours: Mapping[str, int] = field(default_factory=dict)
     counted: Collection[str] = frozenset()
+    payers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -91,6 +97,7 @@ def _group(
     model: str | None,
     agent: str | None,
     asked: Sequence[Question],
+    payers: Mapping[str, Mapping[str, int]],
     counted: Collection[str] = frozenset(),
 ) -> MessageGroup:
     """asked: the questions of these answers."""
@@ -111,6 +118,7 @@ def _group(
         messages.usage,
         hours,
         counted,
+        payers,
     )
 
 
@@ -122,13 +130,18 @@ class MessagesFold(Fold[MessageGroup]):
     row = MESSAGE_ROW
 
     def __init__(
-        self, countings: Iterable[Counting[MessageGroup]], mirrored: Mapping[str, Metric], seen_kept: timedelta
+        self,
+        countings: Iterable[Counting[MessageGroup]],
+        mirrored: Mapping[str, Metric],
+        seen_kept: timedelta,
+        name_user: UserKey,
     ) -> None:
-        """seen_kept: for how long a user counts as seen."""
+        """seen_kept: for how long a user counts as seen. name_user: of Payers."""
         super().__init__(countings)
         self.mirrored = mirrored
         self._seen_kept = seen_kept
-        self.kinds = (Kind(SEEN, str(seen_kept)),)
+        self.kinds = (Kind(SEEN, str(seen_kept)), Kind(AGENT_USERS, str(seen_kept)))
+        self._payers = Payers(self.countings, name_user)
 
     def counts(self, counting: Counting[MessageGroup], group: MessageGroup) -> bool:
         return counting.of_subagents == group.kind.subagent
@@ -150,7 +163,8 @@ class MessagesFold(Fold[MessageGroup]):
             else:
                 is_early = row["_id"].generation_time > reading.now - _NAMELESS
                 counted.append(self._found(reading, one, cell, labels, questions, may_be_named=is_early))
-        return counted, self._seen(reading, found)
+        agents = [one.pins.agent if one.pins is not None else None for one in counted]
+        return counted, self._seen(reading, found, agents)
 
     @staticmethod
     def _questions(reading: Reading, found: Sequence[Message]) -> Mapping[Link, Question]:
@@ -193,7 +207,8 @@ class MessagesFold(Fold[MessageGroup]):
                 prompt = before if before is not None else question.tokens
             asked = (question._replace(tokens=prompt or 0),)
         counted = cell.names() if cell is not None else frozenset()
-        group = _group(reading, one, model, agent, asked, counted)
+        payers = self._payers.of_all(reading, one.users)
+        group = _group(reading, one, model, agent, asked, payers, counted)
         created = abs(one.moment)
         moment = Moment(created, one.user, one.conversation, bool(one.tool_calls[0]))
         is_final = is_asked and model is not None and created <= reading.now.timestamp()
@@ -220,16 +235,20 @@ class MessagesFold(Fold[MessageGroup]):
         latest = (reading.now + _AHEAD).timestamp()
         found = read_messages(reading.librechat, match, tools=True, created=True, usage=True, latest=latest)
         name_servers(reading.librechat, found)
-        return self.count(reading, self._history(reading, match, found)), self._seen(reading, found)
+        models = (messages.kind.model for messages in found if not messages.kind.subagent)
+        labels = read_labels(reading.librechat, models)
+        agents = [labels.get(messages.kind.model, ("", None))[1] for messages in found]
+        return self.count(reading, self._history(reading, match, found, labels)), self._seen(reading, found, agents)
 
-    @staticmethod
-    def _history(reading: Reading, match: Document, found: Collection[Messages]) -> Iterator[MessageGroup]:
+    def _history(
+        self, reading: Reading, match: Document, found: Collection[Messages], labels: _Labels
+    ) -> Iterator[MessageGroup]:
         of_people = [messages for messages in found if not messages.kind.subagent]
         questions = read_questions(reading.librechat, of_people)
-        labels = read_labels(reading.librechat, (messages.kind.model for messages in of_people))
         for messages in of_people:
             asked = () if messages.kind.by_user else messages.asked(questions)
-            yield _group(reading, messages, *labels[messages.kind.model], asked)
+            payers = self._payers.of_all(reading, messages.users)
+            yield _group(reading, messages, *labels[messages.kind.model], asked, payers)
         kind = next((one.kind for one in found if one.kind.subagent and not one.kind.by_user), None)
         if kind is not None:
             threads = count_threads(reading.librechat, match)
@@ -237,19 +256,26 @@ class MessagesFold(Fold[MessageGroup]):
             for thread, count in threads.items():
                 yield MessageGroup(kind, None, agents.get(thread or "", UNKNOWN), [0] * count)
 
-    def _seen(self, reading: Reading, found: Iterable[Messages]) -> Seen:
-        """When each user was last seen."""
+    def _seen(self, reading: Reading, found: Iterable[Messages], agents: Iterable[str | None]) -> Seen:
+        """When each user was last seen; with an answer of an agent, to the hour. agents: of the messages."""
         since, until = (reading.now - self._seen_kept).timestamp(), reading.now.timestamp()
-        seen: dict[str, float] = {}
-        if reading.wants(SEEN):
-            for messages in found:
-                if messages.kind.subagent:
-                    continue
-                for user, created in zip(messages.users, messages.created, strict=True):
-                    moment = abs(created)
-                    if user is not None and since < moment <= until and moment > seen.get(user, 0):
-                        seen[user] = moment
-        return {SEEN: seen}
+        seen: Seen = {SEEN: {}}
+        for messages, agent in zip(found, agents, strict=True):
+            if messages.kind.subagent:
+                continue
+            moments: dict[str, float] = {}
+            for user, created in zip(messages.users, messages.created, strict=True):
+                moment = abs(created)
+                if user is not None and since < moment <= until and moment > moments.get(user, 0):
+                    moments[user] = moment
+            if reading.wants(SEEN):
+                merge(seen, {SEEN: moments})
+            if agent is not None and not messages.kind.by_user and reading.wants(AGENT_USERS):
+                name = reading.guard.admit("agent", agent)
+                if name != OTHER:
+                    hours = {user: moment // 3600 * 3600 for user, moment in moments.items()}
+                    merge(seen, {of_kind(AGENT_USERS, name): hours})
+        return seen
 
 
 def _is_named(cell: Cell | None, kind: MessageKind) -> bool:

@@ -3,13 +3,22 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from librechat_exporter.folds.payers import Payers
 from librechat_exporter.ledger.cell import Cell
 from librechat_exporter.ledger.fold import Counting, Fold, Found, Kind, Reading
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.ledger.windowed import HOUR
 from librechat_exporter.librechat.expressions import Document
-from librechat_exporter.librechat.transactions import TRANSACTION_ROW, Billed, read_billed
+from librechat_exporter.librechat.fields import billed_for, not_billed_for
+from librechat_exporter.librechat.models import read_answering
+from librechat_exporter.librechat.transactions import (
+    TRANSACTION_ROW,
+    Billed,
+    read_answers,
+    read_billed,
+)
 from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.user_ids import UserKey
 
 TRANSACTIONS = "transactions"
 CLASSES = ("local", "external", "unclassified")
@@ -17,6 +26,8 @@ CLASSES = ("local", "external", "unclassified")
 SEEN_BY_CLASS = {name: f"window_{name}" for name in CLASSES}
 # Of chat requests, of which everything else is background.
 CHAT_CONTEXTS = frozenset(("message", "incomplete", "abort", "subagent", "sequential"))
+# Countings whose metrics are by agent are of transactions set apart by this.
+BY_ANSWER = "answer"
 
 
 def class_of(model: str, external: re.Pattern[str] | None) -> str:
@@ -31,28 +42,65 @@ class TransactionsFold(Fold[Billed]):
     collection = "transactions"
     row = TRANSACTION_ROW
 
-    def __init__(self, countings: Iterable[Counting[Billed]], external: re.Pattern[str] | None) -> None:
-        """external: EXTERNAL_MODEL_REGEX. Users are seen by the class of the models that they use."""
+    def __init__(
+        self, countings: Iterable[Counting[Billed]], external: re.Pattern[str] | None, name_user: UserKey
+    ) -> None:
+        """external: EXTERNAL_MODEL_REGEX. Users are seen by the class of the models that they use. name_user: of
+        Payers.
+        """
         super().__init__(countings)
         self._external = external
         shape = f"classes by {external.pattern if external is not None else None!r}"
         self.kinds = tuple(Kind(name, shape) for name in SEEN_BY_CLASS.values())
+        self._payers = Payers(self.countings, name_user)
+        self._of_agents = {
+            one.name for counting in self.countings if BY_ANSWER in counting.by for one in counting.metrics
+        }
 
     def fold_open(
         self, reading: Reading, rows: Sequence[Document], cells: Sequence[Cell | None]
     ) -> tuple[list[Found], Seen]:
-        found, groups = [], []
+        groups = []
         for row in rows:
-            created = abs(row["created"]) / 1000
-            hour = reading.hour(created)
-            one = Billed.of_row(row, int(hour) if hour is not None else None)
-            found.append(Found(self.count(reading, (one,)), final=created <= reading.now.timestamp()))
-            groups.append(one)
+            hour = reading.hour(abs(row["created"]) / 1000)
+            groups.append(Billed.of_row(row, int(hour) if hour is not None else None))
+        counted = [cell.names() if cell is not None else frozenset() for cell in cells]
+        wanted = [
+            one.answer if self._of_agents and self._of_agents.isdisjoint(names) else None
+            for one, names in zip(groups, counted, strict=True)
+        ]
+        agents = read_answering(reading.librechat, filter(None, wanted))
+        found = []
+        for one, row, names, answer in zip(groups, rows, counted, wanted, strict=True):
+            agent = agents.get(answer) if answer is not None else None
+            charged = one._replace(agent=agent, payers=self._payers.of(reading, one.user), counted=names)
+            is_past = abs(row["created"]) / 1000 <= reading.now.timestamp()
+            may_be_answered = answer is not None and answer not in agents
+            found.append(Found(self.count(reading, (charged,)), final=is_past and not may_be_answered))
         return found, self._seen(groups)
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
-        groups = read_billed(reading.librechat, match, reading.span)
-        return self.count(reading, groups), self._seen(groups)
+        by = {name for one in self.countings if reading.wants(*one.names) for name in one.by}
+        groups = self._history(reading, match, by)
+        charged = (
+            [one._replace(payers=self._payers.of(reading, one.user)) for one in groups] if "user" in by else groups
+        )
+        return self.count(reading, charged), self._seen(groups)
+
+    @staticmethod
+    def _history(reading: Reading, match: Document, by: set[str]) -> list[Billed]:
+        """Those for answers of agents are set apart by answers, as few others need to be."""
+        librechat, others = reading.librechat, by - {BY_ANSWER}
+        if BY_ANSWER not in by or not librechat.size("agents"):
+            return read_billed(librechat, match, reading.span, others)
+        named = read_answering(librechat, read_answers(librechat, match))
+        agents = {answer: name for answer, name in named.items() if name is not None}
+        if not agents:
+            return read_billed(librechat, match, reading.span, others)
+        ids = sorted({message for _, message in agents})
+        rest = read_billed(librechat, {"$and": [match, not_billed_for(ids)]}, reading.span, others)
+        found = read_billed(librechat, {"$and": [match, billed_for(ids)]}, reading.span, {*others, "user", BY_ANSWER})
+        return [*rest, *(one._replace(agent=agents.get(one.answer) if one.answer else None) for one in found)]
 
     def _seen(self, billed: Iterable[Billed]) -> Seen:
         """When the users of chat requests were last seen, to the hour, by the class of the model."""

@@ -15,6 +15,7 @@ from librechat_exporter.ledger.windowed import HOUR, hour_of
 from librechat_exporter.librechat.database import LibreChat, Span
 from librechat_exporter.librechat.expressions import Document, Expression
 from librechat_exporter.librechat.fields import Without
+from librechat_exporter.librechat.members import Member
 from librechat_exporter.librechat.messages import Link, Question
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.metrics.metric import Metric
@@ -54,7 +55,8 @@ class Reading:
     """A fold reads and counts with these, as of the server's time `now`.
 
     kept: hours of windows are counted from then on; None if what is read is older. only: names of the metrics and kinds
-    that are counted; None stands for all. questions: users' messages that were met lately.
+    that are counted; None stands for all. questions: users' messages that were met lately. members: all users by
+    their ids, as Membership tells them, or None.
     """
 
     librechat: LibreChat
@@ -63,6 +65,7 @@ class Reading:
     kept: datetime | None
     only: Collection[str] | None = None
     questions: Cache[Link, Question] = field(default_factory=lambda: Cache(0))
+    members: Callable[[], Mapping[str, Member] | None] = dict
 
     def samples(self) -> Samples:
         return Samples(self.guard, self.only)
@@ -110,7 +113,7 @@ class Counting(Generic[_Group]):
 
     source: the fold's name. add: adds the samples of a group of documents that count alike; the fold says what a group
     is. labels: expressions, for sources that are counted by their texts alone; without: documents that are not counted
-    there. of_subagents: messages of sub-agents' threads are counted, and no others.
+    there. of_subagents: messages of sub-agents' threads are counted, and no others. by: groups share these too.
     """
 
     source: str
@@ -119,6 +122,7 @@ class Counting(Generic[_Group]):
     labels: tuple[Expression, ...] = ()
     without: Without | None = None
     of_subagents: bool = False
+    by: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -5,12 +5,14 @@ from typing import Any
 
 from librechat_exporter.ledger.cell import Cell
 from librechat_exporter.ledger.fold import Fold
+from librechat_exporter.ledger.last_seen import kind_by, of_kind
 from librechat_exporter.ledger.state_file import SourceState, State
 from librechat_exporter.metrics.metric import Series
 
 
 def forget_label(state: State, folds: Iterable[Fold[Any]], label: str, value: str) -> int:
-    """Deletes the series with this label value, from totals and cells, and frees its place; how many they were.
+    """Deletes the series with this label value, from totals and cells, and frees its place; how many they were. Users
+    who were seen with it are forgotten.
 
     Nothing is moved to `other`. If the value comes again, it counts from 0. Raises sqlite3.Error.
     """
@@ -37,4 +39,5 @@ def forget_label(state: State, folds: Iterable[Fold[Any]], label: str, value: st
             state.save(fold.name, SourceState(source.open_from, cells=cells), (), series)
         forgotten += len(series)
     state.forget_label(label, value)
+    state.forget_kind(of_kind(kind_by(label), value))
     return forgotten

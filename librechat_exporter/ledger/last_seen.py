@@ -3,6 +3,8 @@
 import bisect
 import logging
 import sqlite3
+import sys
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from librechat_exporter.faults import describe
@@ -13,7 +15,20 @@ log = logging.getLogger(__name__)
 
 # Longer than a month.
 SEEN_KEPT = timedelta(days=35)
+# Of users seen with things that have names, so many pairs are held; later ones are not counted.
+MOST_PAIRS = 200_000
 _USERS_HELD = "how users are held"
+_OF = ":"
+
+
+def kind_by(label: str) -> str:
+    """The kind of users seen with any of the things that have values of a label."""
+    return f"{label}_users"
+
+
+def of_kind(kind: str, name: str) -> str:
+    """The kind for one of the things, by its name, that users are seen with."""
+    return f"{kind}{_OF}{name}"
 
 
 class LastSeen:
@@ -26,6 +41,8 @@ class LastSeen:
         self.user_key = keyed_hash(user_salt) if user_salt else raw
         self._users = self._load()
         self.unsaved: Seen = {}
+        self._pairs = sum(len(users) for kind, users in self._users.items() if _OF in kind)
+        self._dropped_told = False
         # What is worked out from it, until it changes.
         self._sorted: dict[str, list[float]] = {}
         self._snapshots: dict[str, dict[str, float]] = {}
@@ -64,18 +81,41 @@ class LastSeen:
         newer: Seen = {}
         for kind, users in seen.items():
             known = self._users.get(kind, {})
-            keyed = ((self.user_key(user), moment) for user, moment in users.items())
+            keyed = ((sys.intern(self.user_key(user)), moment) for user, moment in users.items())
             newer[kind] = {user: moment for user, moment in keyed if moment > known.get(user, 0)}
+            if _OF in kind:
+                self._bound_pairs(known, newer[kind])
             if newer[kind]:
                 self._sorted.pop(kind, None)
                 self._snapshots.pop(kind, None)
         merge(self._users, newer)
         merge(self.unsaved, newer)
 
+    def _bound_pairs(self, known: Mapping[str, float], newer: dict[str, float]) -> None:
+        """Takes out users who were not seen with the thing before and are too many."""
+        for user in [one for one in newer if one not in known]:
+            if self._pairs < MOST_PAIRS:
+                self._pairs += 1
+                continue
+            del newer[user]
+            if not self._dropped_told:
+                log.warning(
+                    "More than %d pairs of an agent and a user: the users of later ones are not counted", MOST_PAIRS
+                )
+                self._dropped_told = True
+
+    def count_by_name(self, kind: str, since: datetime) -> dict[str, int]:
+        """The same by the name of each thing of this kind."""
+        prefix = of_kind(kind, "")
+        kinds = [one for one in self._users if one.startswith(prefix)]
+        return {one.removeprefix(prefix): self.count(one, since) for one in kinds}
+
     def forget_kind(self, kind: str) -> None:
-        """As if nobody had been seen with it; the state file has forgotten it."""
+        """As if nobody had been seen with it, or with any thing of it; the state file has forgotten it."""
         for held in (self._users, self.unsaved, self._sorted, self._snapshots):
-            held.pop(kind, None)
+            for one in [one for one in held if one == kind or one.startswith(of_kind(kind, ""))]:
+                del held[one]
+        self._pairs = sum(len(users) for one, users in self._users.items() if _OF in one)
 
     def forget_old(self, now: datetime) -> None:
         before = (now - self._kept).timestamp()
@@ -85,6 +125,7 @@ class LastSeen:
             kind: {user: moment for user, moment in users.items() if moment >= before}
             for kind, users in self._users.items()
         }
+        self._pairs = sum(len(users) for kind, users in self._users.items() if _OF in kind)
         self._sorted.clear()
         self._snapshots.clear()
         try:
@@ -96,6 +137,7 @@ class LastSeen:
         """As if nobody had been seen; the state file has been emptied."""
         self._state.keep(_USERS_HELD, self.user_key(_USERS_HELD))
         self._users.clear()
+        self._pairs = 0
         self.unsaved.clear()
         self._sorted.clear()
         self._snapshots.clear()

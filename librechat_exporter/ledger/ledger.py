@@ -26,6 +26,7 @@ from librechat_exporter.ledger.clock import Clock
 from librechat_exporter.ledger.fold import Fold, Reading, kept_from
 from librechat_exporter.ledger.history import Folded, History
 from librechat_exporter.ledger.last_seen import SEEN_KEPT, LastSeen
+from librechat_exporter.ledger.membership import Membership
 from librechat_exporter.ledger.open_documents import MOST_LAG, OpenDocuments
 from librechat_exporter.ledger.reading import Row
 from librechat_exporter.ledger.source import BEGINNING, Source, id_at, time_of
@@ -58,10 +59,12 @@ class Ledger:
         guard: LabelGuard,
         open_minutes: int,
         windows: Windows,
+        membership: Membership,
         user_salt: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """guard: knows the label values that the state does. user_salt: of LastSeen. monotonic: of Clock."""
+        self.membership = membership
         self._librechat = librechat
         self._state = state
         self._windows = windows
@@ -97,10 +100,14 @@ class Ledger:
 
     def _load(self, fold: Fold[Any]) -> Source:
         source = Source(fold, self._guard)
+        variants = {metric.name: metric.labels[:1] for metric in fold.metrics if metric.variant}
         for name in source.begin(self._state.source(fold.name)):
             log.warning("%s is counted in another form: it starts afresh from what is stored", name)
             self._state.forget_metric(fold.name, name)
             self._last_seen.forget_kind(name)
+            for label in variants.get(name, ()):
+                self._state.forget_labels(label)
+                self._guard.forget_label(label)
         return source
 
     # What the collectors read.
@@ -280,7 +287,8 @@ class Ledger:
         self, source: Source, kept: datetime | None, only: Collection[str] | None, now: datetime | None = None
     ) -> Reading:
         now = now if now is not None else self._librechat.now()
-        return Reading(self._librechat, now, self._guard, kept, only, source.questions)
+        members = self.membership.for_counting
+        return Reading(self._librechat, now, self._guard, kept, only, source.questions, members)
 
     def _add_history(self, source: Source, folded: Folded, names: Collection[str], start: bytes, end: bytes) -> None:
         with self._lock:

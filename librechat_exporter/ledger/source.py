@@ -108,6 +108,10 @@ class Source:
                     self.hours.add(series, amount)
                 else:
                     self.totals[name][labels] = amount
+        for document, cell in self.cells.items():
+            if not cell.names().isdisjoint(changed):  # it counts anew as well
+                cell.hold({series: amount for series, amount in cell.samples().items() if series[0] not in changed})
+                self.changed_cells.add(document)
         return changed
 
     def _shapes(self) -> dict[str, tuple[str, int]]:

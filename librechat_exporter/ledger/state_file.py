@@ -289,7 +289,11 @@ class State:
         """Forgets the totals of a metric, or the users seen of a kind."""
         with self._connection as connection:
             connection.execute("DELETE FROM total WHERE source = ? AND metric = ?", (source, name))
-            connection.execute("DELETE FROM last_seen WHERE kind = ?", (name,))
+            _forget_kind(connection, name)
+
+    def forget_kind(self, kind: str) -> None:
+        with self._connection as connection:
+            _forget_kind(connection, kind)
 
     def bind(self, binding: dict[str, str | None]) -> None:
         with self._connection as connection:
@@ -316,6 +320,11 @@ class State:
     def forget_label(self, label: str, value: str) -> None:
         with self._connection as connection:
             connection.execute("DELETE FROM label WHERE name = ? AND value = ?", (label, value))
+
+    def forget_labels(self, label: str) -> None:
+        """Forgets all values of the label that were admitted."""
+        with self._connection as connection:
+            connection.execute("DELETE FROM label WHERE name = ?", (label,))
 
     def forget_all(self) -> None:
         with self._connection as connection:
@@ -365,6 +374,13 @@ def _scratch(needed: int) -> str:
         if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > needed:
             return folder
     raise OSError(f"there is no room for a copy, which takes {needed / 1e6:.0f} MB")
+
+
+def _forget_kind(connection: sqlite3.Connection, kind: str) -> None:
+    """With those of its things."""
+    connection.execute(
+        "DELETE FROM last_seen WHERE kind = ? OR substr(kind, 1, ?) = ?", (kind, len(kind) + 1, f"{kind}:")
+    )
 
 
 def _rows(seen: Seen) -> list[tuple[str, str, float]]:

@@ -82,6 +82,11 @@ class Totals:
         with self._lock:
             return self._last_seen.count(kind, since)
 
+    def count_seen_by_name(self, kind: str, since: datetime) -> dict[str, int]:
+        """The same by the name of each thing of this kind."""
+        with self._lock:
+            return self._last_seen.count_by_name(kind, since)
+
     def seen(self, kind: str) -> dict[str, float]:
         """When each user was last seen with this kind, as a Unix time. The same object until that changes."""
         with self._lock:

@@ -89,6 +89,7 @@ COLLECTIONS = (
     "messages",
     "conversations",
     "users",
+    "groups",
     "files",
     "agents",
     "transactions",
@@ -166,6 +167,8 @@ EMAIL_DOMAIN = when(
     {"$toLower": {"$arrayElemAt": [{"$split": ["$email", "@"]}, -1]}},
     None,
 )
+# A group lists a user by its idOnTheSource, or by its `_id` as text.
+GROUP = {"_id": 0, "name": filled("$name"), "members": when({"$isArray": "$memberIds"}, "$memberIds", [])}
 SESSION_USER = "$user"
 MEMORY_USER = "$userId"
 # Of several balances the oldest is the user's.
@@ -219,6 +222,20 @@ CREATED = when(
 )
 
 
+# Days since 1970; -1 if createdAt is no date that can be meant.
+DAY_OF_CREATION = when(
+    is_between("$createdAt", _EPOCH, _FAR),
+    {"$divide": [{"$subtract": [MILLISECONDS, {"$mod": [MILLISECONDS, 86_400_000]}]}, 86_400_000]},
+    -1,
+)
+# A user as whom others know it, and when it registered, in milliseconds since 1970; null if that is no date.
+USER_RECORD = {
+    "external": filled("$idOnTheSource"),
+    "domain": EMAIL_DOMAIN,
+    "created": when(is_between("$createdAt", _EPOCH, _FAR), MILLISECONDS, None),
+}
+
+
 def hour_of_creation(start: datetime, end: datetime) -> Expression:
     """Hours since 1970; null if createdAt is no date after start and not after end."""
     hours = {"$divide": [{"$subtract": [MILLISECONDS, {"$mod": [MILLISECONDS, 3_600_000]}]}, 3_600_000]}
@@ -242,6 +259,21 @@ BILLED = {
         False,
     ),
 }
+# An answer, by whose it is and its messageId, or that it is billed for.
+ANSWER_FIELD = MESSAGE_ID_FIELD
+ANSWER = text(f"${ANSWER_FIELD}", LONGEST_ID)
+
+
+def billed_for(answers: list[str]) -> Document:
+    """Matches transactions of answers with these messageIds."""
+    return {ANSWER_FIELD: {"$in": answers}}
+
+
+def not_billed_for(answers: list[str]) -> Document:
+    """Matches all other transactions."""
+    return {ANSWER_FIELD: {"$nin": answers}}
+
+
 AMOUNTS = {name: parts(f"${name}") for name in ("rawAmount", "inputTokens", "writeTokens", "readTokens")}
 AMOUNTS["tokenValue"] = parts("$tokenValue", CREDIT_PARTS)
 HAS_AMOUNTS = {"$and": [is_amount("$rawAmount"), is_amount("$tokenValue")]}

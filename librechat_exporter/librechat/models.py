@@ -4,11 +4,25 @@ from collections.abc import Iterable
 
 from librechat_exporter.librechat.database import LibreChat, allowed
 from librechat_exporter.librechat.expressions import Document
-from librechat_exporter.librechat.fields import AGENT, AGENT_ID_FIELD, CONVERSATION_FIELD, THREADS_AGENT, UNKNOWN
+from librechat_exporter.librechat.fields import (
+    AGENT,
+    AGENT_ID_FIELD,
+    ANSWER,
+    ANSWER_FIELD,
+    CONVERSATION_FIELD,
+    IS_USERS,
+    MODEL,
+    NOT_SUBAGENTS,
+    THREADS_AGENT,
+    UNKNOWN,
+    USER,
+)
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 
 # A model's name, an agent's id in a tuple, or None.
 Model = str | tuple[str] | None
+# An answer by the id of its user and its messageId.
+Answer = tuple[str | None, str]
 _LOOK_UP_AT_ONCE = 500
 
 
@@ -45,8 +59,25 @@ def read_subagents(librechat: LibreChat, threads: Iterable[str]) -> dict[str, st
     return {thread: named[agent[0]][1] for thread, agent in agents.items() if isinstance(agent, tuple)}
 
 
+def read_answering(librechat: LibreChat, answers: Iterable[Answer]) -> dict[Answer, str | None]:
+    """Of those of these answers that are stored, the name that the agent has now; None if no agent gave the answer."""
+    wanted = set(answers)
+    ids = sorted({message for _, message in wanted})
+    row = {"user": USER, "answer": ANSWER, "model": MODEL, "users": IS_USERS}
+    models: dict[Answer, Model] = {}
+    for start in range(0, len(ids), _LOOK_UP_AT_ONCE):
+        match = {ANSWER_FIELD: {"$in": ids[start : start + _LOOK_UP_AT_ONCE]}} | NOT_SUBAGENTS
+        for found in _read(librechat, "messages", match, row):
+            answer = (str(found["user"]) if found["user"] else None, found["answer"])
+            model = model_of(found["model"])
+            if not found["users"] and answer in wanted and not isinstance(models.get(answer), tuple):
+                models[answer] = model
+    labels = read_labels(librechat, models.values())
+    return {answer: labels[model][1] for answer, model in models.items()}
+
+
 def _read(librechat: LibreChat, collection: str, match: Document, row: Document) -> list[Document]:
-    """Agents that may not be read are unknown: their messages are counted all the same."""
+    """What may not be read is not there: agents are unknown, and their messages are counted all the same."""
     rows = allowed(lambda: librechat.aggregate(collection, match, {"$project": row}))
     return [] if rows is None else rows
 

@@ -1,13 +1,18 @@
 """Transactions: what LibreChat bills."""
 
+from collections.abc import Collection, Mapping
+from datetime import date, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from librechat_exporter.librechat.database import LibreChat, Span
 from librechat_exporter.librechat.expressions import Document, when
 from librechat_exporter.librechat.fields import (
     AMOUNTS,
+    ANSWER,
     BILLED,
     CREATED,
+    DAY_OF_CREATION,
     GRANTED,
     HAS_AMOUNTS,
     UNKNOWN,
@@ -15,14 +20,19 @@ from librechat_exporter.librechat.fields import (
     USER,
     hour_of_creation,
 )
+from librechat_exporter.librechat.models import Answer
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 
 _SKIPPED = when(HAS_AMOUNTS, 0, 1)
+# What transactions can be set apart by, besides BILLED: the user, the answer, the day.
+BY = {"user": USER, "answer": ANSWER, "day": DAY_OF_CREATION}
+_EPOCH = date(1970, 1, 1)
 # A transaction by itself: for Billed.of_row.
 TRANSACTION_ROW: Document = (
     {f"key_{name}": expression for name, expression in BILLED.items()}
     | AMOUNTS
-    | {"granted": GRANTED, "skipped": _SKIPPED, "user": USER, "created": CREATED}
+    | {f"by_{name}": expression for name, expression in BY.items()}
+    | {"granted": GRANTED, "skipped": _SKIPPED, "created": CREATED}
 )
 
 
@@ -34,6 +44,10 @@ class Billed(NamedTuple):
     charged, granted: credits, of which one has CREDIT_PARTS. skipped: transactions whose amounts are no numbers, or
     absurd ones; those count as 0. hour, users: hours since 1970, None if they were not created in the time asked for,
     and whose they are, if these were asked for.
+
+    day: of createdAt, in UTC; None if that is no date that can be meant. user, answer: by BY, if that was asked for.
+    payers: whom they are charged to, by kind. agent: its name, if they are for an agent's answer. counted: names of the
+    metrics that they were counted in before.
     """
 
     kind: str
@@ -46,12 +60,19 @@ class Billed(NamedTuple):
     skipped: int
     hour: int | None = None
     users: tuple[str, ...] = ()
+    day: date | None = None
+    user: str | None = None
+    answer: Answer | None = None
+    payers: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    agent: str | None = None
+    counted: Collection[str] = frozenset()
 
     @classmethod
     def of(cls, key: Document, row: Document, hour: int | None = None) -> "Billed":
-        """key: what BILLED gives; row: what AMOUNTS, GRANTED and HAS_AMOUNTS give, or their sums."""
+        """key: what BILLED and BY give; row: what AMOUNTS, GRANTED and HAS_AMOUNTS give, or their sums."""
         model, context = ((key[name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
         raw, fresh, written, read, charged = (int(row[name]) for name in AMOUNTS)
+        user, answer, day = str(key["user"]) if key.get("user") else None, key.get("answer"), key.get("day", -1)
         return cls(
             kind=key["kind"] or UNKNOWN,
             model=model,
@@ -62,14 +83,26 @@ class Billed(NamedTuple):
             granted=int(row["granted"]),
             skipped=row["skipped"] if key["kind"] else 0,
             hour=hour,
-            users=tuple(str(user) for user in row.get("users", ()) if user),
+            users=tuple(str(one) for one in row.get("users", ()) if one),
+            day=_EPOCH + timedelta(days=day) if day >= 0 else None,
+            user=user,
+            answer=(user, answer) if answer else None,
         )
 
     @classmethod
     def of_row(cls, row: Document, hour: int | None) -> "Billed":
         """row: what TRANSACTION_ROW gives."""
-        key = {name: row[f"key_{name}"] for name in BILLED}
-        return cls.of(key, row | {"users": (row["user"],)}, hour)
+        key = {name: row[f"key_{name}"] for name in BILLED} | {name: row[f"by_{name}"] for name in BY}
+        return cls.of(key, row | {"users": (key["user"],)}, hour)
+
+    @property
+    def token_type(self) -> str:
+        return "input" if self.kind == "prompt" else "output"
+
+    def by_token_type(self) -> dict[str, int]:
+        """Tokens: input or output, and those of the cache if they are told apart."""
+        cached = dict(zip(("cache_read", "cache_write"), self.cache or (), strict=False))
+        return {self.token_type: self.tokens} | cached
 
     @property
     def usd(self) -> float:
@@ -77,19 +110,28 @@ class Billed(NamedTuple):
         return self.charged / USD_PARTS
 
 
-def read_billed(librechat: LibreChat, match: Document, created: Span | None = None) -> list[Billed]:
+def read_billed(
+    librechat: LibreChat, match: Document, created: Span | None = None, by: Collection[str] = ()
+) -> list[Billed]:
     """The matching transactions by kind, model and context; several rows can be of the same.
 
     created: by the hour too, and with their users; the hour is that of createdAt, if that lies after the first of
-    these and not after the last.
+    these and not after the last. by: set apart by these of BY as well.
     """
-    key = BILLED
+    key = BILLED | {name: BY[name] for name in by}
     sums: Document = {name: {"$sum": parts} for name, parts in AMOUNTS.items()}
     sums |= {"granted": {"$sum": GRANTED}, "skipped": {"$sum": _SKIPPED}}
     if created is not None:
         key, sums = key | {"hour": hour_of_creation(*created)}, sums | {"users": {"$addToSet": USER}}
     rows = librechat.aggregate("transactions", match, {"$group": {"_id": key} | sums})
     return [Billed.of(row["_id"], row, _hour(row["_id"].get("hour"))) for row in rows]
+
+
+def read_answers(librechat: LibreChat, match: Document) -> set[Answer]:
+    """The answers that the matching transactions are billed for."""
+    rows = librechat.aggregate("transactions", match, {"$group": {"_id": {"user": USER, "answer": ANSWER}}})
+    keys = (row["_id"] for row in rows)
+    return {(str(key["user"]) if key.get("user") else None, key["answer"]) for key in keys if key.get("answer")}
 
 
 def _hour(value: float | None) -> int | None:

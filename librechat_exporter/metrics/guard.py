@@ -1,7 +1,8 @@
 """The guard bounds the values of labels, and the series of metrics."""
 
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from types import MappingProxyType
 
 from librechat_exporter.metrics.metric import LabelValues, Metric, Series
 
@@ -14,15 +15,23 @@ _SERIES_REMEMBERED = 50_000
 class LabelGuard:
     """Bounds the values of each label, over all metrics, and the label combinations of each metric.
 
-    A label's first `limit` values keep their names, and a metric's first `max_series` combinations, buckets and hours
-    not counted; what comes later counts under `other`, in all labels if it is the combination that is one too many.
+    A label's first `limit` values keep their names, or as many as `limits` says of it, and a metric's first
+    `max_series` combinations, buckets and hours not counted; what comes later counts under `other`, in all labels if it
+    is the combination that is one too many.
 
     What was admitted stays admitted, so that no series ever moves; `known` and `restore` bring back what a former
     process admitted. Safe for use from several threads.
     """
 
-    def __init__(self, limit: int, max_series: int, known: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        limit: int,
+        max_series: int,
+        known: Iterable[tuple[str, str]] = (),
+        limits: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._limit = limit
+        self._limits = limits
         self._max_series = max_series
         self._lock = threading.Lock()
         self._admitted: dict[str, set[str]] = {}
@@ -40,7 +49,7 @@ class LabelGuard:
         if value in admitted or value == OTHER:
             return value
         with self._lock:
-            if len(admitted) < self._limit:
+            if len(admitted) < self._limits.get(label, self._limit):
                 admitted.add(value)
                 self._unsaved.append((label, value))
                 return value
@@ -105,6 +114,12 @@ class LabelGuard:
             self._dropped.clear()
             self._dropped_series.clear()
             self._unsaved.clear()
+            self._series.clear()
+
+    def forget_label(self, label: str) -> None:
+        """As if no value of the label had been admitted, when none stands in any series any more."""
+        with self._lock:
+            self._admitted.pop(label, None)
             self._series.clear()
 
     def take_unsaved(self) -> list[tuple[str, str]]:

@@ -37,6 +37,8 @@ class Metric:
 
     since: sentences about changes that do not need that: what a document no longer counts as stays in its cell, what it
     counts as besides comes once.
+
+    variant: tells apart series whose first label is made in different ways, as hashes with different keys are.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Metric:
     parts: int = 1
     changes: tuple[str, ...] = ()
     since: tuple[str, ...] = ()
+    variant: str = ""
 
     def __hash__(self) -> int:
         return hash(self.name)  # of all fields, it takes longer than what it is needed for
@@ -62,7 +65,8 @@ class Metric:
     @property
     def shape(self) -> str:
         """Series are made of these: totals of another shape are of another metric."""
-        return repr((self.type, self.labels, self.buckets, self.parts))
+        shape = (self.type, self.labels, self.buckets, self.parts)
+        return repr((*shape, self.variant) if self.variant else shape)
 
     def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:
         """A metric family with one sample for each tuple of label values.

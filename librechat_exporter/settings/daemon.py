@@ -1,17 +1,28 @@
 """The daemon's settings."""
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from librechat_exporter import prices
+from librechat_exporter.prices import PriceList
 from librechat_exporter.settings.shared import LibreChatSettings, check_host, check_salt
+from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 
 LONGEST_WINDOW = timedelta(days=366)
 MONTH = "month"
+PER_USER = ("off", "hash", "id")
+# Of a hash in the label `user`: no two of a million users share so much.
+_HASH_LENGTH = 16
+# Values of these labels that are told apart whatever MAX_LABEL_VALUES says; of `user`, MAX_USERS.
+_NAMES = {"group": 1000, "agent": 1000}
+_TOKEN_TYPES = 4
 
 
 def _length(window: str) -> timedelta:
@@ -120,7 +131,30 @@ class Settings(LibreChatSettings):
         "Models get the class `external` or `local`; unset, `unclassified`",
     )
     domain_metrics: bool = Field(
-        default=False, description="Serve users by the domain of their e-mail address; a domain can tell of a person"
+        default=False,
+        description="Serve users, and messages, tokens and cost, by the domain of the e-mail address; a domain can "
+        "tell of a person",
+    )
+    group_metrics: bool = Field(
+        default=False,
+        description="Serve messages, tokens, cost and active users by LibreChat's groups; a small one can tell of a "
+        "person",
+    )
+    per_user_metrics: str = Field(
+        default="off",
+        description="Serve messages, tokens and cost of each user: `off`; `hash`, by a keyed hash, which needs "
+        "USER_ID_SALT; `id`, by LibreChat's user id",
+    )
+    max_users: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Users that PER_USER_METRICS tells apart; later ones are counted under `other`",
+    )
+    model_prices: str | None = Field(
+        default=None,
+        description="What the billed tokens cost by a price list: `genai-prices`, the providers' prices in a library, "
+        "or a file, YAML or LiteLLM's JSON; unset, only what LibreChat billed is told",
     )
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
@@ -131,6 +165,33 @@ class Settings(LibreChatSettings):
         if value not in ("raw", "hash"):
             raise ValueError("must be one of raw, hash")
         check_salt(value, info)
+        return value
+
+    @field_validator("per_user_metrics")
+    @classmethod
+    def _check_per_user_metrics(cls, value: str, info: ValidationInfo) -> str:
+        if value not in PER_USER:
+            raise ValueError(f"must be one of {', '.join(PER_USER)}")
+        if value == "id" and info.data.get("state_user_ids") == "hash":
+            raise ValueError("id would show the ids that STATE_USER_IDS=hash keeps out of the state file; use hash")
+        check_salt(value, info)
+        return value
+
+    @field_validator("max_users")
+    @classmethod
+    def _check_max_users(cls, value: int, info: ValidationInfo) -> int:
+        most = info.data.get("max_series")
+        if info.data.get("per_user_metrics") in ("hash", "id") and most is not None and value * _TOKEN_TYPES > most:
+            raise ValueError(
+                f"{value} users have {value * _TOKEN_TYPES} label combinations: MAX_SERIES must be as many"
+            )
+        return value
+
+    @field_validator("model_prices")
+    @classmethod
+    def _check_model_prices(cls, value: str | None) -> str | None:
+        if value is not None:
+            prices.load(value)
         return value
 
     @field_validator("usage_windows")
@@ -191,6 +252,24 @@ class Settings(LibreChatSettings):
     def external_models(self) -> re.Pattern[str] | None:
         """EXTERNAL_MODEL_REGEX, to be searched in a model's name."""
         return re.compile(self.external_model_regex, re.IGNORECASE) if self.external_model_regex else None
+
+    @property
+    def name_user(self) -> UserKey:
+        """Makes the label `user`, by PER_USER_METRICS."""
+        if self.per_user_metrics == "hash":
+            hashed = keyed_hash(self.user_id_salt.get_secret_value())
+            return lambda user: hashed(user)[:_HASH_LENGTH]
+        return raw
+
+    @property
+    def label_limits(self) -> Mapping[str, int]:
+        """How many values labels have that MAX_LABEL_VALUES does not bound."""
+        return _NAMES | {"user": self.max_users}
+
+    @cached_property
+    def price_list(self) -> PriceList | None:
+        """That of MODEL_PRICES."""
+        return prices.load(self.model_prices) if self.model_prices is not None else None
 
     @property
     def bind_address(self) -> tuple[str, int]:

@@ -1,0 +1,48 @@
+"""Payers: whom a user's messages and transactions are charged to."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from librechat_exporter.ledger.fold import Counting, Reading
+from librechat_exporter.librechat.fields import UNKNOWN
+from librechat_exporter.librechat.members import NOBODY, UNREAD, Member
+from librechat_exporter.user_ids import UserKey
+
+GROUP, DOMAIN, USER = "group", "domain", "user"
+NO_GROUP = "none"
+
+
+class Payers:
+    """By kind the values of that label: a user's groups, the domain of the e-mail address, the user."""
+
+    def __init__(self, countings: Collection[Counting[Any]], name_user: UserKey) -> None:
+        """countings: the kinds are those labels that come first in their metrics. name_user: makes the label `user`."""
+        metrics = (metric for counting in countings for metric in counting.metrics)
+        self._kinds = sorted({one.labels[0] for one in metrics if one.labels} & {GROUP, DOMAIN, USER})
+        self._name_user = name_user
+
+    def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
+        """Raises PyMongoError, TimeoutError."""
+        return {kind: self._of(reading, kind, user) for kind in self._kinds}
+
+    def of_all(self, reading: Reading, users: Iterable[str | None]) -> dict[str, Counter[str]]:
+        """How many of what these users have done is charged to each. Raises PyMongoError, TimeoutError."""
+        found: dict[str, Counter[str]] = {kind: Counter() for kind in self._kinds}
+        for user, count in Counter(users).items() if self._kinds else ():
+            for kind, names in self.of(reading, user).items():
+                for name in names:
+                    found[kind][name] += count
+        return found
+
+    def _of(self, reading: Reading, kind: str, user: str | None) -> tuple[str, ...]:
+        if kind == USER:
+            return (self._name_user(user) if user is not None else UNKNOWN,)
+        members = reading.members()
+        member = members.get(user or "", NOBODY) if members is not None else UNREAD
+        return groups_of(member) if kind == GROUP else (member.domain,)
+
+
+def groups_of(member: Member) -> tuple[str, ...]:
+    """Labels of his groups."""
+    return (UNKNOWN,) if member.groups is None else member.groups or (NO_GROUP,)

@@ -1,0 +1,49 @@
+"""Whom users belong to when usage is counted."""
+
+import time
+from collections.abc import Mapping
+
+from pymongo.errors import PyMongoError
+
+from librechat_exporter.librechat.database import LibreChat, allowed
+from librechat_exporter.librechat.members import Member, read_members
+from librechat_exporter.refreshed import Refreshed
+
+# How long the first reading is waited for. What cannot be counted until then is counted when it is there.
+_PATIENCE_SECONDS = 5.0
+
+
+class Membership:
+    """Read in the background; where that fails, what was read last goes on. Safe for use from several threads."""
+
+    def __init__(self, librechat: LibreChat, every: float, *, groups: bool) -> None:
+        """every: seconds between readings. groups: users' groups are read too."""
+        self._librechat = librechat
+        self._every = every
+        self._groups = groups
+        self._refreshed: Refreshed[Mapping[str, Member]] = Refreshed("users and groups", at_once=0.0)
+        self._last: Mapping[str, Member] | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was read, infinite if it never was."""
+        return self._refreshed.age
+
+    def members(self) -> Mapping[str, Member]:
+        """All users by their ids. The same object until they are read anew.
+
+        Raises PyMongoError, TimeoutError as long as they have never been read.
+        """
+        try:
+            self._last = self._refreshed.get(self._read, time.monotonic() + _PATIENCE_SECONDS, self._every)
+        except (PyMongoError, TimeoutError):
+            if self._last is None:
+                raise
+        return self._last
+
+    def for_counting(self) -> Mapping[str, Member] | None:
+        """None where users may not be read: usage is counted all the same. Raises as members()."""
+        return allowed(self.members)
+
+    def _read(self) -> Mapping[str, Member]:
+        return read_members(self._librechat, groups=self._groups)

@@ -217,6 +217,45 @@ ROWS: dict[str, list[Panel]] = {
             units={"cost": "currencyUSD"} | dict.fromkeys(("input", "output", "from cache", "to cache"), "short"),
         ),
     ],
+    "Who uses it, who pays": [
+        _days(
+            "Cost per day, by group",
+            _by("group_name", "cost_usd", "daily_usage_by_group"),
+            unit="currencyUSD",
+            stacked=True,
+            text="With GROUP_METRICS=true. A member of two groups counts in both",
+        ),
+        _days("Messages per day, by group", _by("group_name", "messages", "daily_usage_by_group"), stacked=True),
+        _table(
+            "Groups",
+            f"""SELECT group_name AS 'group', SUM(messages) AS 'messages',
+            MAX(active_users) AS 'users on the busiest day',
+            SUM(input_tokens + output_tokens + cache_read_tokens + cache_write_tokens) AS 'tokens',
+            SUM(cost_usd) AS 'cost'
+            FROM daily_usage_by_group WHERE {DAYS} GROUP BY group_name ORDER BY SUM(cost_usd) DESC""",
+            units={"cost": "currencyUSD", "tokens": "short"},
+        ),
+        _table(
+            "Agents",
+            f"""SELECT agent, SUM(answers) AS 'answers', SUM(failed_answers) / NULLIF(SUM(answers), 0) AS 'failed',
+            MAX(users) AS 'users on the busiest day',
+            SUM(input_tokens + output_tokens + cache_read_tokens + cache_write_tokens) AS 'tokens',
+            SUM(cost_usd) AS 'cost'
+            FROM daily_usage_by_agent WHERE {DAYS} GROUP BY agent ORDER BY SUM(cost_usd) DESC""",
+            units={"cost": "currencyUSD", "tokens": "short", "failed": "percentunit"},
+        ),
+        _days(
+            "Cost per day, billed and by the price list",
+            f"""SELECT CAST(date AS DATETIME) AS time,
+            SUM(cost_usd) AS billed, SUM(list_cost_usd) AS 'by the price list'
+            FROM daily_cost_by_model WHERE {DAYS} AND {MODELS} GROUP BY date ORDER BY date""",
+            unit="currencyUSD",
+            text="The price list is MODEL_PRICES; models without a price are missing in it",
+        ),
+        _days(
+            "Cost per day, by agent", _by("agent", "cost_usd", "daily_usage_by_agent"), unit="currencyUSD", stacked=True
+        ),
+    ],
     "Quality": [
         _days(
             "Failed messages per day, by model",

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from tests import oracle
 from tests.oracle import Document
+from tests.payers_oracle import Belonging, Price
 
 Rows = dict[tuple[Any, ...], list[float]]
 Tables = dict[str, Rows]
@@ -24,8 +25,18 @@ class ExportOracle:
     """The tables after the export of first to last, on the morning of `today`, into an empty database."""
 
     def __init__(
-        self, collections: Mapping[str, Iterable[Document]], first: date, last: date, today: date, timezone: str
+        self,
+        collections: Mapping[str, Iterable[Document]],
+        first: date,
+        last: date,
+        today: date,
+        timezone: str,
+        price: Price,
     ) -> None:
+        self.price = price
+        self.belonging = Belonging(collections)
+        self.unpriced: set[tuple[Any, ...]] = set()
+        self.distinct: dict[tuple[str, tuple[Any, ...]], set[str]] = defaultdict(set)
         self.collections = {name: list(documents) for name, documents in collections.items()}
         self.first, self.last, self.today = first, last, today
         self.timezone = ZoneInfo(timezone)
@@ -47,9 +58,18 @@ class ExportOracle:
         for day in [day for (day,) in self.tables["daily_users"]]:
             self._add("daily_users", (day,), len(self.users[day]))
         self._periods()
-        for rows in self.tables.values():
+        self._finish()
+
+    def _finish(self) -> None:
+        """Distinct users, prices that are not known, and whole numbers."""
+        for (table, key), users in self.distinct.items():
+            self.tables[table][key][1 if table == "daily_usage_by_group" else 2] = len(users)
+        for key in self.unpriced:
+            self.tables["daily_cost_by_model"][key][5] = -1
+        for name, rows in self.tables.items():
+            counts = {"daily_cost_by_model": 4, "daily_usage_by_group": 6, "daily_usage_by_agent": 7}.get(name, 99)
             for values in rows.values():
-                values[:] = [round(value) if number < 4 else value for number, value in enumerate(values)]
+                values[:] = [round(value) if number < counts else value for number, value in enumerate(values)]
 
     def _day(self, document: Document) -> date | None:
         created = document.get("createdAt")
@@ -73,6 +93,13 @@ class ExportOracle:
             self.users[day].add(user)
         model = oracle.model(message, self.collections.get("agents", ())).rstrip(" ")
         self._on_day(message, "daily_messages", (), 1, 0)
+        for group in {one.rstrip(" ") for one in self.belonging.payers(user, "group")}:
+            self._on_day(message, "daily_usage_by_group", (group,), 1, *[0] * 6)
+            self._distinct(day, "daily_usage_by_group", group, user)
+        agent = self.belonging.agents_name(message)
+        if agent is not None and not oracle.is_users(message):
+            self._on_day(message, "daily_usage_by_agent", (agent.rstrip(" "),), 1, oracle.failed(message), *[0] * 6)
+            self._distinct(day, "daily_usage_by_agent", agent.rstrip(" "), user)
         prompt = 0.0 if oracle.is_users(message) else oracle.prompt(message, self.messages)
         output = 0.0 if oracle.is_users(message) else oracle.tokens(message)
         self._on_day(message, "daily_tokens_by_user", ((user or "unknown").rstrip(" "),), prompt, output)
@@ -101,16 +128,31 @@ class ExportOracle:
         )
         structured = kind == "prompt" and any(one is not None for one in (fresh, written, read))
         counted = oracle.whole(fresh if structured else raw)
-        self._on_day(
-            transaction,
-            "daily_cost_by_model",
-            (label(transaction.get("model")), label(transaction.get("context"))),
+        tokens = [
             counted if kind == "prompt" else 0,
             oracle.whole(raw) if kind == "completion" else 0,
             oracle.whole(read) if structured else 0,
             oracle.whole(written) if structured else 0,
-            oracle.whole(value, 10_000) / 1e10,
+        ]
+        cost = oracle.whole(value, 10_000) / 1e10
+        key = (label(transaction.get("model")), label(transaction.get("context")))
+        day = self._day(transaction)
+        prices = self.price(
+            oracle.text(transaction.get("model")) or "unknown", transaction["createdAt"] if day else None
         )
+        listed = sum(count * each for count, each in zip(tokens, prices or (0, 0, 0, 0), strict=True)) / 1e12
+        self._on_day(transaction, "daily_cost_by_model", key, *tokens, cost, listed)
+        if prices is None and day is not None and self.first <= day <= self.last:
+            self.unpriced.add((day, *key))
+        for group in {one.rstrip(" ") for one in self.belonging.payers(oracle.user(transaction), "group")}:
+            self._on_day(transaction, "daily_usage_by_group", (group,), 0, 0, *tokens, cost)
+        agent = self.belonging.answering(transaction)
+        if agent is not None:
+            self._on_day(transaction, "daily_usage_by_agent", (agent.rstrip(" "),), 0, 0, 0, *tokens, cost)
+
+    def _distinct(self, day: date | None, table: str, name: str, user: str | None) -> None:
+        if day is not None and self.first <= day <= self.last and user is not None:
+            self.distinct[table, (day, name)].add(user)
 
     def _periods(self) -> None:
         """Weeks and months that are over and of which a day was asked for; all their days count."""

@@ -24,6 +24,50 @@ from tests.oracle import (
 Price = Callable[[str, datetime | None], tuple[int, int, int, int] | None]
 
 
+class Belonging:
+    """Who belongs to which group, and which answer to which agent."""
+
+    def __init__(self, collections: Mapping[str, Iterable[Document]]) -> None:
+        self.users = {str(one["_id"]): one for one in collections.get("users", ())}
+        self.groups = list(collections.get("groups", ()))
+        self.agents = list(collections.get("agents", ()))
+        self.answers: dict[str, list[Document]] = defaultdict(list)
+        for message in collections.get("messages", ()):
+            if message.get("subagentTask") is None and not is_users(message) and identifier(message.get("messageId")):
+                self.answers[message["messageId"]].append(message)
+
+    def payers(self, one: str | None, kind: str) -> list[str]:
+        known = self.users.get(one or "", {})
+        if kind == "user":
+            return [one or "unknown"]
+        if kind == "domain":
+            return [domain_of(known)]
+        ids = [str(known["_id"]) if known else None, text(known.get("idOnTheSource"))]
+        names = {
+            text(group.get("name")) or "unknown"
+            for group in self.groups
+            for member in (group["memberIds"] if isinstance(group.get("memberIds"), list) else ())
+            if isinstance(member, str) and member and member in ids
+        }
+        return sorted(names) or ["none"]
+
+    def agents_name(self, message: Document) -> str | None:
+        name = text(message.get("model"))
+        if name is None or not name.startswith("agent_") or message.get("endpoint") not in ("agents", None):
+            return None
+        return next((text(one.get("name")) or "unknown" for one in self.agents if one.get("id") == name), "unknown")
+
+    def answering(self, transaction: Document) -> str | None:
+        """The agent whose answer it is billed for."""
+        answer = identifier(transaction.get("messageId"))
+        agents = [
+            self.agents_name(message)
+            for message in self.answers.get(answer or "", ())
+            if user(message) == user(transaction)
+        ]
+        return next((one for one in agents if one is not None), None)
+
+
 class PayersOracle(Oracle):
     def __init__(
         self,
@@ -39,8 +83,7 @@ class PayersOracle(Oracle):
         """kinds: those that are on."""
         super().__init__(collections, now, timezone, windows, external)
         there = {name: list(documents) for name, documents in collections.items()}
-        self.users = {str(one["_id"]): one for one in there.get("users", ())}
-        self.groups = there.get("groups", [])
+        self.belonging = Belonging(there)
         self.kinds = tuple(kinds)
         self.windows = windows
         for message in self._counted(self.messages):
@@ -55,49 +98,15 @@ class PayersOracle(Oracle):
         self._active()
         self._rated()
 
-    def _payers(self, one: str | None, kind: str) -> list[str]:
-        known = self.users.get(one or "", {})
-        if kind == "user":
-            return [one or "unknown"]
-        if kind == "domain":
-            return [domain_of(known)]
-        ids = [str(known["_id"]) if known else None, text(known.get("idOnTheSource"))]
-        names = {
-            text(group.get("name")) or "unknown"
-            for group in self.groups
-            for member in (group["memberIds"] if isinstance(group.get("memberIds"), list) else ())
-            if isinstance(member, str) and member and member in ids
-        }
-        return sorted(names) or ["none"]
-
     def _charge(self, what: str, document: Document, count: float, **labels: str) -> None:
         for kind in self.kinds:
-            for payer in self._payers(user(document), kind):
+            for payer in self.belonging.payers(user(document), kind):
                 self._add(f"librechat_{kind}_{what}_total", count, **{kind: payer}, **labels)
 
-    def _agents_name(self, message: Document) -> str | None:
-        name = text(message.get("model"))
-        if name is None or not name.startswith("agent_") or message.get("endpoint") not in ("agents", None):
-            return None
-        return next((text(one.get("name")) or "unknown" for one in self.agents if one.get("id") == name), "unknown")
-
     def _of_agent(self, message: Document) -> None:
-        agent = self._agents_name(message)
+        agent = self.belonging.agents_name(message)
         if not is_users(message):
             self._add("librechat_agent_failed_answers_total", failed(message), agent=agent)
-
-    def _answering(self, transaction: Document) -> str | None:
-        """The agent whose answer it is billed for."""
-        answer = identifier(transaction.get("messageId"))
-        agents = [
-            self._agents_name(message)
-            for message in self.messages
-            if answer is not None
-            and message.get("messageId") == answer
-            and user(message) == user(transaction)
-            and not is_users(message)
-        ]
-        return next((one for one in agents if one is not None), None)
 
     @staticmethod
     def _tokens(transaction: Document) -> dict[str, int]:
@@ -111,7 +120,7 @@ class PayersOracle(Oracle):
 
     def _billed_to(self, transaction: Document) -> None:
         cost = whole(amount(transaction.get("tokenValue")), 10_000) / 1e10
-        agent = self._answering(transaction)
+        agent = self.belonging.answering(transaction)
         self._charge("cost_usd", transaction, cost)
         self._add("librechat_agent_cost_usd_total", cost, agent=agent)
         for token_type, count in self._tokens(transaction).items():
@@ -139,7 +148,7 @@ class PayersOracle(Oracle):
         ever = {user(one) for one in self._counted(self.messages) if self._is_in(one, longest)} - {None}
         created = {
             one: document["createdAt"]
-            for one, document in self.users.items()
+            for one, document in self.belonging.users.items()
             if created_within(document, EPOCH, datetime(2200, 1, 1, tzinfo=EPOCH.tzinfo))
         }
         for window, length in self.windows.items():
@@ -147,11 +156,11 @@ class PayersOracle(Oracle):
             active = {user(one) for one in messages} - {None}
             if "group" in self.kinds:
                 for one in active:
-                    for group in self._payers(one, "group"):
+                    for group in self.belonging.payers(one, "group"):
                         self._add("librechat_group_active_users", 1, group=group, window=window)
             users: dict[str, set[str | None]] = defaultdict(set)
             for message in messages:
-                agent = self._agents_name(message)
+                agent = self.belonging.agents_name(message)
                 if agent is not None and not is_users(message) and user(message) is not None:
                     users[agent].add(user(message))
             for agent, some in users.items():
@@ -170,6 +179,6 @@ class PayersOracle(Oracle):
             feedback = message.get("feedback")
             rating = feedback.get("rating") if isinstance(feedback, dict) else None
             if rating in ("thumbsUp", "thumbsDown") and isinstance(rating, str):
-                agent = self._agents_name(message)
+                agent = self.belonging.agents_name(message)
                 self._add("librechat_agent_thumbs_up", rating == "thumbsUp", agent=agent)
                 self._add("librechat_agent_thumbs_down", rating == "thumbsDown", agent=agent)

@@ -178,12 +178,15 @@ def agent(people: Database[Document]) -> Database[Document]:
 def test_a_transaction_is_its_agents_once_the_answer_is_there(
     agent: Database[Document], exporter: MakeExporter
 ) -> None:
-    """It is written before the answer; another name of the agent moves nothing; what is not for an answer is none's."""
+    """It is written before the answer, which is half saved first; another name of the agent moves nothing."""
     agent["messages"].insert_one(message(NOW, 9))
     agent["transactions"].insert_many([*transaction(1, ANN, messageId="m1"), *transaction(2, ANN)])
     one = exporter(NOW)
     assert of(one.scrape(), "librechat_agent_cost_usd_total", "agent") == {}
-    agent["messages"].insert_one(agents_answer(1, error=True))
+    agent["messages"].insert_one(agents_answer(1, error=True, unfinished=True, model=None))
+    one.daemon.ledger.tick()
+    assert of(one.scrape(), "librechat_agent_cost_usd_total", "agent") == {}
+    agent["messages"].update_one({"messageId": "m1"}, {"$set": {"model": "agent_1", "unfinished": False}})
     one.daemon.ledger.tick()
     agent["agents"].update_one({"id": "agent_1"}, {"$set": {"name": "Coach"}})
     one.daemon.ledger.tick()

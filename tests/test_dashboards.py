@@ -41,7 +41,8 @@ def filled(
     """MariaDB after an export of four months of history."""
     simulator = Simulator(database, users=20)
     simulator.fill(3000, days=105, end=datetime(2026, 4, 20, tzinfo=UTC))
-    for name, value in {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database.name, **metrics.environment}.items():
+    given = {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database.name, **metrics.environment}
+    for name, value in (given | {"GROUP_METRICS": "true", "MODEL_PRICES": "genai-prices"}).items():
         monkeypatch.setenv(name, value)
     assert command.main([DAYS[0], "2026-04-19"]) == 0
     return metrics

@@ -27,7 +27,7 @@ from librechat_exporter.historic.lock import LockedError
 from librechat_exporter.historic.store import Store, StoreError
 from librechat_exporter.historic.tables import DAILY, DAILY_USERS
 from librechat_exporter.librechat.database import LibreChat
-from librechat_exporter.librechat.transactions import Billed, read_billed
+from librechat_exporter.librechat.transactions import Billed, read_charged
 from librechat_exporter.settings import ExportSettings
 from tests.conftest import Document, Metrics
 from tests.test_export import SCRIPT
@@ -251,13 +251,13 @@ def test_mongodb_killed_within_a_day(
 ) -> None:
     """The days before it are there, those after it are named, and a rerun writes them."""
 
-    def killing(librechat: LibreChat, match: Document) -> list[Billed]:
+    def killing(librechat: LibreChat, match: Document, *rest: Any) -> list[Billed]:
         if lonely.process is not None and match["createdAt"]["$gte"] == datetime(2026, 2, 20, tzinfo=UTC):
             lonely.kill()
-        return read_billed(librechat, match)
+        return read_charged(librechat, match, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr("librechat_exporter.historic.day.read_billed", killing)
+        patch.setattr("librechat_exporter.historic.day.read_charged", killing)
         monkeypatch.setattr("librechat_exporter.historic.export._DAY_SECONDS", 3)
         assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr().err
@@ -277,12 +277,12 @@ def test_a_day_that_mongodb_refuses_is_named(
     """The other days are written. (The refusal is a real one, of an expression that fails.)"""
     broken = date(2026, 2, 10)
 
-    def refused(librechat: LibreChat, match: Document) -> list[Billed]:
+    def refused(librechat: LibreChat, match: Document, *rest: Any) -> list[Billed]:
         if match["createdAt"]["$gte"].date() == broken:
             librechat.aggregate("transactions", {"$expr": {"$toInt": "no number"}})
-        return read_billed(librechat, match)
+        return read_charged(librechat, match, *rest)
 
-    monkeypatch.setattr("librechat_exporter.historic.day.read_billed", refused)
+    monkeypatch.setattr("librechat_exporter.historic.day.read_charged", refused)
     assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr()
     assert "2026-02-10: MongoDB refused the command with error 241 (ConversionFailure)" in said.err

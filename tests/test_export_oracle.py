@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,12 +16,13 @@ from librechat_exporter.historic.tables import ALL
 from tests import weird
 from tests.conftest import Document, Metrics
 from tests.export_oracle import ExportOracle, Tables
+from tests.test_oracle import PRICES, price
 from tools.simulator import Simulator
 
 # In these days clocks change in Berlin and, at midnight, in Beirut; weeks and a month begin before and end after them.
 FIRST, LAST, TODAY = date(2026, 3, 24), date(2026, 4, 4), date(2026, 4, 6)
 ZONES = ("UTC", "Europe/Berlin", "Asia/Beirut", "America/St_Johns", "Pacific/Apia")
-COLLECTIONS = ("messages", "conversations", "users", "agents", "transactions")
+COLLECTIONS = ("messages", "conversations", "users", "agents", "transactions", "groups")
 
 _edges = st.builds(
     lambda day, zone, milliseconds: (
@@ -38,11 +40,19 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, mongodb_uri: str, database: Database[Document], metrics: Metrics) -> Run:
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    mongodb_uri: str,
+    database: Database[Document],
+    metrics: Metrics,
+    tmp_path: Path,
+) -> Run:
     """Runs the command in this process, on the morning of `today`, settings by keyword."""
+    (tmp_path / "prices.yml").write_text(PRICES)
 
     def run(*arguments: str, today: date = TODAY, **environment: str) -> int:
         given = {"MONGODB_URI": mongodb_uri, "MONGODB_DATABASE": database.name, **metrics.environment, **environment}
+        given |= {"GROUP_METRICS": "true", "MODEL_PRICES": str(tmp_path / "prices.yml")}
         with monkeypatch.context() as patch:
             for name, value in given.items():
                 patch.setenv(name, value)
@@ -55,13 +65,13 @@ def run(monkeypatch: pytest.MonkeyPatch, mongodb_uri: str, database: Database[Do
 def found(metrics: Metrics) -> Tables:
     keys = {table.name: len(table.key) for table in ALL}
     return {
-        name: {row[: keys[name]]: list(map(float, row[keys[name] :])) for row in rows}
+        name: {row[: keys[name]]: [-1.0 if one is None else float(one) for one in row[keys[name] :]] for row in rows}
         for name, rows in metrics.tables().items()
     }
 
 
 def expected(documents: Mapping[str, Any], timezone: str) -> Tables:
-    tables = ExportOracle(documents, FIRST, LAST, TODAY, timezone).tables
+    tables = ExportOracle(documents, FIRST, LAST, TODAY, timezone, price).tables
     return {table.name: tables.get(table.name, {}) for table in ALL if table.name != "export_runs"}
 
 
@@ -95,6 +105,7 @@ def test_all_tables_of_documents_of_any_shape(
         "users": users,
         "agents": weird.AGENTS,
         "transactions": transactions,
+        "groups": weird.GROUPS,
     }
     for name, collection in documents.items():
         database[name].delete_many({})

@@ -278,6 +278,13 @@ AGENTS = [
     {"_id": 4, "model": "without an id"},
 ]
 
+GROUPS = [
+    {"_id": 1, "name": "Physics", "memberIds": ["5" * 24, "of entra"]},
+    {"_id": 2, "name": "Physics ", "memberIds": ["5" * 24, "6" * 24]},
+    {"_id": 3, "memberIds": ["u1", None, 5]},
+    {"_id": 4, "name": "Law", "memberIds": {"not": "a list"}},
+]
+
 _kinds = st.sampled_from(["prompt", "prompt", "completion", "credits"])
 _amounts = st.one_of(
     st.integers(-5000, 0),
@@ -316,5 +323,10 @@ def transactions(
 
 def users(created: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     providers = st.sampled_from(["local", "openid", "openid  "])
-    fields = {"_id": object_ids(), "createdAt": st.one_of(created, _field(created)), "provider": _field(providers)}
+    fields = {
+        "_id": st.one_of(object_ids(), st.sampled_from([ObjectId("5" * 24), ObjectId("6" * 24)])),
+        "createdAt": st.one_of(created, _field(created)),
+        "provider": _field(providers),
+        "idOnTheSource": _field(st.just("of entra")),
+    }
     return _documents(fields)

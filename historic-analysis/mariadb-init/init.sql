@@ -53,7 +53,35 @@ CREATE TABLE IF NOT EXISTS `daily_cost_by_model` (
     `cache_read_tokens` BIGINT NOT NULL,
     `cache_write_tokens` BIGINT NOT NULL,
     `cost_usd` DECIMAL(20,9) NOT NULL,
+    `list_cost_usd` DECIMAL(20,9) NULL,
     PRIMARY KEY (`date`, `model`, `context`)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
+
+CREATE TABLE IF NOT EXISTS `daily_usage_by_group` (
+    `date` DATE NOT NULL,
+    `group_name` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    `messages` BIGINT NOT NULL,
+    `active_users` BIGINT NOT NULL,
+    `input_tokens` BIGINT NOT NULL,
+    `output_tokens` BIGINT NOT NULL,
+    `cache_read_tokens` BIGINT NOT NULL,
+    `cache_write_tokens` BIGINT NOT NULL,
+    `cost_usd` DECIMAL(20,9) NOT NULL,
+    PRIMARY KEY (`date`, `group_name`)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
+
+CREATE TABLE IF NOT EXISTS `daily_usage_by_agent` (
+    `date` DATE NOT NULL,
+    `agent` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    `answers` BIGINT NOT NULL,
+    `failed_answers` BIGINT NOT NULL,
+    `users` BIGINT NOT NULL,
+    `input_tokens` BIGINT NOT NULL,
+    `output_tokens` BIGINT NOT NULL,
+    `cache_read_tokens` BIGINT NOT NULL,
+    `cache_write_tokens` BIGINT NOT NULL,
+    `cost_usd` DECIMAL(20,9) NOT NULL,
+    PRIMARY KEY (`date`, `agent`)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 CREATE TABLE IF NOT EXISTS `daily_ratings_by_model` (

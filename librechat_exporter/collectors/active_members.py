@@ -11,7 +11,6 @@ from datetime import datetime
 
 from librechat_exporter.collector import Collector, Scrape, Values
 from librechat_exporter.folds.messages import MESSAGES, SEEN
-from librechat_exporter.folds.payers import groups_of
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat.members import NOBODY, Member
 from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
@@ -99,7 +98,7 @@ class _GroupsCollector(_MembersCollector):
     def _count(
         self, members: Mapping[str, Member], seen: Mapping[str, float], since: float, now: float
     ) -> dict[Metric, dict[LabelValues, float]]:
-        together = Counter(groups_of(members.get(user, NOBODY)) for user, last in seen.items() if last >= since)
+        together = Counter(members.get(user, NOBODY).charged for user, last in seen.items() if last >= since)
         users: Counter[LabelValues] = Counter()
         for groups, count in together.items():
             users.update({(group,): count for group in groups})

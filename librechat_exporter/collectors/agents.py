@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from librechat_exporter.collector import Collector, CountingCollector, Scrape
 from librechat_exporter.folds.messages import AGENT_USERS, MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
-from librechat_exporter.folds.transactions import BY_ANSWER, TRANSACTIONS
+from librechat_exporter.folds.transactions import TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.librechat.fields import USD_PARTS
-from librechat_exporter.librechat.transactions import Billed
+from librechat_exporter.librechat.transactions import BY_ANSWER, Billed
 from librechat_exporter.metrics.metric import WINDOW, Family, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings

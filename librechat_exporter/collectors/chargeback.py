@@ -11,7 +11,7 @@ from librechat_exporter.folds.payers import DOMAIN, GROUP, USER
 from librechat_exporter.folds.transactions import TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.librechat.fields import USD_PARTS
-from librechat_exporter.librechat.transactions import Billed
+from librechat_exporter.librechat.transactions import BY_USER, Billed
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
@@ -61,7 +61,7 @@ def _collectors(kind: str, variant: str = "") -> list[Collector]:
             for token_type, count in billed.by_token_type().items():
                 samples.add(tokens, count, name, token_type)
 
-    by = ("user",)
+    by = (BY_USER,)
     return [
         CountingCollector(f"{kind}_messages", Counting(MESSAGES, (messages,), add_messages, by=by)),
         CountingCollector(f"{kind}_cost", Counting(TRANSACTIONS, (tokens, cost), add_billed, by=by)),

@@ -3,7 +3,7 @@
 from librechat_exporter.collector import Collector, CountingCollector
 from librechat_exporter.folds.transactions import TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
-from librechat_exporter.librechat.transactions import Billed
+from librechat_exporter.librechat.transactions import BY_DAY, Billed
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.prices import PARTS, PriceList
@@ -39,7 +39,7 @@ def collectors(settings: Settings) -> list[Collector]:
         if billed.kind in ("prompt", "completion"):
             _add(samples, billed, prices)
 
-    return [CountingCollector("list_cost", Counting(TRANSACTIONS, (_COST, _UNPRICED), add, by=("day",)))]
+    return [CountingCollector("list_cost", Counting(TRANSACTIONS, (_COST, _UNPRICED), add, by=(BY_DAY,)))]
 
 
 def _add(samples: Samples, billed: Billed, prices: PriceList) -> None:
@@ -50,5 +50,4 @@ def _add(samples: Samples, billed: Billed, prices: PriceList) -> None:
     if price is None:
         samples.add(_UNPRICED, sum(tokens.values()), billed.model)
         return
-    cost = sum(count * getattr(price, token_type) for token_type, count in tokens.items())
-    samples.add(_COST, cost, billed.model, billed.token_type, billed.context)
+    samples.add(_COST, price.cost(tokens), billed.model, billed.token_type, billed.context)

@@ -6,11 +6,10 @@ from typing import Any
 
 from librechat_exporter.ledger.fold import Counting, Reading
 from librechat_exporter.librechat.fields import UNKNOWN
-from librechat_exporter.librechat.members import NOBODY, UNREAD, Member
+from librechat_exporter.librechat.members import NOBODY, UNREAD
 from librechat_exporter.user_ids import UserKey
 
 GROUP, DOMAIN, USER = "group", "domain", "user"
-NO_GROUP = "none"
 
 
 class Payers:
@@ -40,9 +39,4 @@ class Payers:
             return (self._name_user(user) if user is not None else UNKNOWN,)
         members = reading.members()
         member = members.get(user or "", NOBODY) if members is not None else UNREAD
-        return groups_of(member) if kind == GROUP else (member.domain,)
-
-
-def groups_of(member: Member) -> tuple[str, ...]:
-    """Labels of his groups."""
-    return (UNKNOWN,) if member.groups is None else member.groups or (NO_GROUP,)
+        return member.charged if kind == GROUP else (member.domain,)

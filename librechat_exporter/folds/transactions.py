@@ -9,14 +9,8 @@ from librechat_exporter.ledger.fold import Counting, Fold, Found, Kind, Reading
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.ledger.windowed import HOUR
 from librechat_exporter.librechat.expressions import Document
-from librechat_exporter.librechat.fields import billed_for, not_billed_for
 from librechat_exporter.librechat.models import read_answering
-from librechat_exporter.librechat.transactions import (
-    TRANSACTION_ROW,
-    Billed,
-    read_answers,
-    read_billed,
-)
+from librechat_exporter.librechat.transactions import BY_ANSWER, BY_USER, TRANSACTION_ROW, Billed, read_charged
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.user_ids import UserKey
 
@@ -26,8 +20,6 @@ CLASSES = ("local", "external", "unclassified")
 SEEN_BY_CLASS = {name: f"window_{name}" for name in CLASSES}
 # Of chat requests, of which everything else is background.
 CHAT_CONTEXTS = frozenset(("message", "incomplete", "abort", "subagent", "sequential"))
-# Countings whose metrics are by agent are of transactions set apart by this.
-BY_ANSWER = "answer"
 
 
 def class_of(model: str, external: re.Pattern[str] | None) -> str:
@@ -81,26 +73,11 @@ class TransactionsFold(Fold[Billed]):
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
         by = {name for one in self.countings if reading.wants(*one.names) for name in one.by}
-        groups = self._history(reading, match, by)
+        groups = read_charged(reading.librechat, match, reading.span, by)
         charged = (
-            [one._replace(payers=self._payers.of(reading, one.user)) for one in groups] if "user" in by else groups
+            [one._replace(payers=self._payers.of(reading, one.user)) for one in groups] if BY_USER in by else groups
         )
         return self.count(reading, charged), self._seen(groups)
-
-    @staticmethod
-    def _history(reading: Reading, match: Document, by: set[str]) -> list[Billed]:
-        """Those for answers of agents are set apart by answers, as few others need to be."""
-        librechat, others = reading.librechat, by - {BY_ANSWER}
-        if BY_ANSWER not in by or not librechat.size("agents"):
-            return read_billed(librechat, match, reading.span, others)
-        named = read_answering(librechat, read_answers(librechat, match))
-        agents = {answer: name for answer, name in named.items() if name is not None}
-        if not agents:
-            return read_billed(librechat, match, reading.span, others)
-        ids = sorted({message for _, message in agents})
-        rest = read_billed(librechat, {"$and": [match, not_billed_for(ids)]}, reading.span, others)
-        found = read_billed(librechat, {"$and": [match, billed_for(ids)]}, reading.span, {*others, "user", BY_ANSWER})
-        return [*rest, *(one._replace(agent=agents.get(one.answer) if one.answer else None) for one in found)]
 
     def _seen(self, billed: Iterable[Billed]) -> Seen:
         """When the users of chat requests were last seen, to the hour, by the class of the model."""

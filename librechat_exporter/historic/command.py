@@ -22,7 +22,7 @@ from librechat_exporter import __version__, ending
 from librechat_exporter.faults import describe
 from librechat_exporter.historic import textfile
 from librechat_exporter.historic.dates import ONE_DAY, DatesError, Plan, Range, default_range, named, plan, today
-from librechat_exporter.historic.day import user_key
+from librechat_exporter.historic.day import Telling, user_key
 from librechat_exporter.historic.export import Export, RunResult
 from librechat_exporter.historic.lock import LockedError
 from librechat_exporter.historic.store import Store, StoreError
@@ -288,9 +288,10 @@ class _Run:
         try:
             self._store.begin_run(made.range)
             with self._progress(made) as on_day:
-                export = Export(
-                    self._librechat, self._store, self._settings.metrics_timezone, user_key(self._settings), on_day
-                )
+                settings = self._settings
+                telling = Telling(user_key(settings), prices=settings.price_list)
+                timezone, groups = settings.metrics_timezone, settings.group_metrics
+                export = Export(self._librechat, self._store, timezone, telling, on_day, groups=groups)
                 export.run(made, outcome, force=self._options.force)
             if self._options.cleanup and not outcome.problems:
                 log.info("%d rows outside %s were deleted", self._store.cleanup(made.range), made.range)

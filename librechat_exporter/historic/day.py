@@ -22,6 +22,7 @@ from librechat_exporter.historic.tables import (
     MONEY_DIGITS,
     Table,
 )
+from librechat_exporter.historic.usage import Members, Usage
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document
 from librechat_exporter.librechat.fields import (
@@ -35,8 +36,9 @@ from librechat_exporter.librechat.fields import (
 )
 from librechat_exporter.librechat.messages import Messages, read_messages, read_questions
 from librechat_exporter.librechat.models import Model, read_labels
-from librechat_exporter.librechat.transactions import read_billed
+from librechat_exporter.librechat.transactions import BY_ANSWER, BY_DAY, BY_USER, Billed, read_charged
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
+from librechat_exporter.prices import PARTS, PriceList
 from librechat_exporter.settings import ExportSettings
 from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 
@@ -45,6 +47,8 @@ SLICE_MESSAGES = 20_000
 ID_MARGIN = timedelta(hours=1)
 
 Row = tuple[Any, ...]
+# The label of a model, and the name of an agent.
+Labels = dict[Model, tuple[str, str | None]]
 
 
 @dataclass
@@ -58,6 +62,17 @@ class Day:
     rows: dict[Table, list[Row]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Telling:
+    """How days are told. key: names a user in daily_tokens_by_user; None if none is named. members: of Usage. prices:
+    for the list cost, which is NULL without.
+    """
+
+    key: UserKey | None
+    members: Members = None
+    prices: PriceList | None = None
+
+
 def user_key(settings: ExportSettings) -> UserKey | None:
     """The function that names a user in daily_tokens_by_user, by USER_IDS; None if none is named."""
     if settings.user_ids == "none":
@@ -67,26 +82,26 @@ def user_key(settings: ExportSettings) -> UserKey | None:
     return keyed_hash(settings.user_id_salt.get_secret_value())
 
 
-def read_day(
-    librechat: LibreChat, day: date, start: datetime, end: datetime, key: UserKey | None, labels: dict[Model, str]
-) -> Day:
+def read_day(librechat: LibreChat, day: date, start: datetime, end: datetime, telling: Telling, labels: Labels) -> Day:
     """The day's rows, of documents created from start on and before end. Raises PyMongoError.
 
-    labels: the models' labels that are known already; those of this day are added.
+    labels: those of models, and names of agents, that are known already; those of this day are added.
     """
     found = Day(day)
-    counts = _Counts(librechat, labels)
+    usage = Usage(telling.members)
+    counts = _Counts(librechat, labels, usage)
     for lower, upper in _slices(librechat, start, end):
         messages = read_messages(librechat, created_between(lower, upper), tools=True, ratings=True)
         counts.add([group for group in messages if not group.kind.subagent])
     found.users = {user for user in counts.users if user is not None}
     found.messages = counts.messages
-    found.rows = counts.rows(key)
+    found.rows = counts.rows(telling.key)
     found.rows[DAILY_USERS] = [(len(found.users),)]
     found.rows[DAILY_MESSAGES] = [
         (counts.messages, librechat.count("conversations", created_between(start, end) | SUBAGENT_THREADS.match))
     ]
-    found.rows[DAILY_COST_BY_MODEL], skipped = _cost(librechat, start, end)
+    found.rows[DAILY_COST_BY_MODEL], skipped = _cost(librechat, start, end, telling, usage)
+    found.rows |= usage.rows()
     found.skipped = counts.skipped + skipped
     return found
 
@@ -120,9 +135,10 @@ def _slices(librechat: LibreChat, start: datetime, end: datetime) -> Iterator[tu
 class _Counts:
     """Sums over a day's messages."""
 
-    def __init__(self, librechat: LibreChat, labels: dict[Model, str]) -> None:
+    def __init__(self, librechat: LibreChat, labels: Labels, usage: Usage) -> None:
         self._librechat = librechat
         self._labels = labels
+        self._usage = usage
         self.messages = 0
         self.skipped = 0
         self.users: dict[str | None, list[float]] = defaultdict(lambda: [0, 0])
@@ -135,10 +151,11 @@ class _Counts:
     def add(self, groups: list[Messages]) -> None:
         questions = read_questions(self._librechat, groups)
         unnamed = {group.kind.model for group in groups} - self._labels.keys()
-        self._labels |= {model: label for model, (label, _) in read_labels(self._librechat, unnamed).items()}
+        self._labels |= read_labels(self._librechat, unnamed)
         for group in groups:
-            model = self._labels[group.kind.model]
+            model, agent = self._labels[group.kind.model]
             self._count(group, model)
+            self._usage.add(group, agent)
             if group.kind.by_user:
                 for user in set(group.users):
                     _ = self.users[user]
@@ -183,19 +200,33 @@ class _Counts:
         }
 
 
-def _cost(librechat: LibreChat, start: datetime, end: datetime) -> tuple[list[Row], int]:
+def _cost(
+    librechat: LibreChat, start: datetime, end: datetime, telling: Telling, usage: Usage
+) -> tuple[list[Row], int]:
+    """Rows of DAILY_COST_BY_MODEL; counts the usage as well."""
     near = inserted_between(start - ID_MARGIN, end + ID_MARGIN)
-    sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, Decimal()])
+    sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, Decimal(), Decimal()])
     skipped = 0
-    for billed in read_billed(librechat, near | created_between(start, end)):
+    wanted = {BY_ANSWER: True, BY_USER: telling.members is not None, BY_DAY: telling.prices is not None}
+    by = {name for name, is_wanted in wanted.items() if is_wanted}
+    for billed in read_charged(librechat, near | created_between(start, end), None, by):
         if billed.kind not in ("prompt", "completion"):
             continue
+        usage.bill(billed)
         tokens = (billed.tokens, 0) if billed.kind == "prompt" else (0, billed.tokens)
         amounts = (*tokens, *(billed.cache or (0, 0)), round(Decimal(billed.usd), MONEY_DIGITS))
-        row = sums[billed.model, billed.context]
-        row[:] = [before + amount for before, amount in zip(row, amounts, strict=True)]
+        row = sums[billed.model.rstrip(" "), billed.context.rstrip(" ")]
+        row[:-1] = [before + amount for before, amount in zip(row[:-1], amounts, strict=True)]
+        listed = _listed(billed, telling.prices)
+        row[-1] = None if listed is None or row[-1] is None else row[-1] + listed
         skipped += billed.skipped
-    return _rows(sums), skipped
+    return [(*names, *amounts) for names, amounts in sums.items()], skipped
+
+
+def _listed(billed: Billed, prices: PriceList | None) -> Decimal | None:
+    """US dollars by the price list; None without a price."""
+    price = prices.price(billed.model, billed.day) if prices is not None else None
+    return round(Decimal(price.cost(billed.by_token_type())) / PARTS, MONEY_DIGITS) if price is not None else None
 
 
 def _rows(sums: dict[Any, Any]) -> list[Row]:

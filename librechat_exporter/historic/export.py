@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -14,15 +14,14 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 
 from librechat_exporter.faults import describe
 from librechat_exporter.historic.dates import Period, Plan, Range, bounds
-from librechat_exporter.historic.day import Day, new_users, read_day
+from librechat_exporter.historic.day import Day, Labels, Telling, new_users, read_day
 from librechat_exporter.historic.lock import LockedError
 from librechat_exporter.historic.store import Store, StoreError
 from librechat_exporter.historic.tables import DAILY_NEW_USERS
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.fields import created_between
+from librechat_exporter.librechat.members import read_members
 from librechat_exporter.librechat.messages import read_users
-from librechat_exporter.librechat.models import Model
-from librechat_exporter.user_ids import UserKey
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +51,19 @@ class Export:
         librechat: LibreChat,
         store: Store,
         timezone: ZoneInfo,
-        key: UserKey | None,
+        telling: Telling,
         on_day: Callable[[int], None],
+        *,
+        groups: bool = False,
     ) -> None:
+        """groups: usage by group is told; users' groups are read when it runs."""
+        self._groups = groups
         self._librechat = librechat
         self._store = store
         self._timezone = timezone
-        self._key = key
+        self._telling = telling
         self._on_day = on_day
-        self._labels: dict[Model, str] = {}
+        self._labels: Labels = {}
         # Of each period that is under way: the days that this run has read, and their users.
         self._seen: dict[Period, tuple[set[date], set[str]]] = {}
 
@@ -76,6 +79,9 @@ class Export:
             if plan.days:
                 with pymongo.timeout(_DAY_SECONDS):
                     registered = new_users(self._librechat, Range(plan.days[0], plan.days[-1]), self._timezone)
+                    if self._groups:
+                        members = read_members(self._librechat, groups=True)
+                        self._telling = replace(self._telling, members=members)
             for day, future in _ahead(pool, self._read, plan.days):
                 try:
                     read = future.result()
@@ -100,7 +106,7 @@ class Export:
 
     def _read(self, day: date) -> Day:
         with pymongo.timeout(_DAY_SECONDS):
-            return read_day(self._librechat, day, *bounds(Range(day, day), self._timezone), self._key, self._labels)
+            return read_day(self._librechat, day, *bounds(Range(day, day), self._timezone), self._telling, self._labels)
 
     def _write(self, day: Day | None, users: dict[Period, int], outcome: RunResult, *, force: bool) -> None:
         outcome.rows += self._store.write(day, users, force=force)

@@ -225,12 +225,16 @@ def _replace(cursor: MySQLCursorAbstract, day: Day) -> int:
 def _insert(cursor: MySQLCursorAbstract, table: Table, day: date, rows: list[Row]) -> None:
     """All in one statement. Only names are parameters: the driver takes its time to quote each."""
     names = len(table.key) - 1
-    lines = [f"('{day}'{', %s' * names}, {', '.join(map(str, row[names:]))})" for row in rows]
+    lines = [f"('{day}'{', %s' * names}, {', '.join(map(_literal, row[names:]))})" for row in rows]
     columns = ", ".join(f"`{name}`" for name in table.columns)
     cursor.execute(
         f"INSERT INTO `{table.name}` ({columns}) VALUES {', '.join(lines)}",  # noqa: S608
         [name for row in rows for name in row[:names]],
     )
+
+
+def _literal(amount: object) -> str:
+    return "NULL" if amount is None else str(amount)
 
 
 def _existing(cursor: MySQLCursorAbstract, of: Iterable[Table]) -> list[Table]:

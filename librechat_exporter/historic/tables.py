@@ -8,6 +8,8 @@ NAME = "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
 COUNT = "BIGINT NOT NULL"
 MONEY = "DECIMAL(20,9) NOT NULL"
 MONEY_DIGITS = 9
+MONEY_IF_KNOWN = "DECIMAL(20,9) NULL"
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 FORMAT = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
 
 
@@ -35,12 +37,9 @@ class Table:
         return f"CREATE TABLE IF NOT EXISTS `{self.name}` (\n" + ",\n".join(lines) + f"\n) {FORMAT}"
 
 
-def _daily(name: str, keys: tuple[str, ...], counts: tuple[str, ...], money: tuple[str, ...] = ()) -> Table:
-    return Table(
-        name,
-        {"date": DATE} | dict.fromkeys(keys, NAME),
-        dict.fromkeys(counts, COUNT) | dict.fromkeys(money, MONEY),
-    )
+def _daily(name: str, keys: tuple[str, ...], counts: tuple[str, ...], more: dict[str, str] | None = None) -> Table:
+    """more: columns that are no counts, with their types."""
+    return Table(name, {"date": DATE} | dict.fromkeys(keys, NAME), dict.fromkeys(counts, COUNT) | (more or {}))
 
 
 DAILY_USERS = _daily("daily_users", (), ("unique_users",))
@@ -52,8 +51,14 @@ DAILY_ERRORS_BY_MODEL = _daily("daily_errors_by_model", ("model",), ("error_coun
 DAILY_COST_BY_MODEL = _daily(
     "daily_cost_by_model",
     ("model", "context"),
-    ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
-    ("cost_usd",),
+    _TOKENS,
+    {"cost_usd": MONEY, "list_cost_usd": MONEY_IF_KNOWN},
+)
+DAILY_USAGE_BY_GROUP = _daily(
+    "daily_usage_by_group", ("group_name",), ("messages", "active_users", *_TOKENS), {"cost_usd": MONEY}
+)
+DAILY_USAGE_BY_AGENT = _daily(
+    "daily_usage_by_agent", ("agent",), ("answers", "failed_answers", "users", *_TOKENS), {"cost_usd": MONEY}
 )
 DAILY_RATINGS_BY_MODEL = _daily("daily_ratings_by_model", ("model", "tag"), ("thumbs_up", "thumbs_down"))
 DAILY_TOOL_CALLS = _daily("daily_tool_calls", ("tool_name",), ("calls", "errors"))
@@ -86,6 +91,8 @@ DAILY = (
     DAILY_TOKENS_BY_USER,
     DAILY_ERRORS_BY_MODEL,
     DAILY_COST_BY_MODEL,
+    DAILY_USAGE_BY_GROUP,
+    DAILY_USAGE_BY_AGENT,
     DAILY_RATINGS_BY_MODEL,
     DAILY_TOOL_CALLS,
     DAILY_NEW_USERS,

@@ -7,6 +7,8 @@ from librechat_exporter.librechat.database import LibreChat, allowed
 from librechat_exporter.librechat.fields import GROUP, UNKNOWN, USER_RECORD
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 
+NO_GROUP = "none"
+
 
 class Member(NamedTuple):
     """A user. groups: names, sorted; None if they may not be read, or are not asked for. created: createdAt as a Unix
@@ -16,6 +18,11 @@ class Member(NamedTuple):
     groups: tuple[str, ...] | None
     domain: str
     created: float | None
+
+    @property
+    def charged(self) -> tuple[str, ...]:
+        """The groups that his usage is charged to."""
+        return (UNKNOWN,) if self.groups is None else self.groups or (NO_GROUP,)
 
 
 # Who is no user any more, and who cannot be read.

@@ -60,7 +60,8 @@ def read_subagents(librechat: LibreChat, threads: Iterable[str]) -> dict[str, st
 
 
 def read_answering(librechat: LibreChat, answers: Iterable[Answer]) -> dict[Answer, str | None]:
-    """Of those of these answers that are stored, the name that the agent has now; None if no agent gave the answer."""
+    """Of those of these answers that are stored and have a model, the name that the agent has now; None if they are no
+    agent's."""
     wanted = set(answers)
     ids = sorted({message for _, message in wanted})
     row = {"user": USER, "answer": ANSWER, "model": MODEL, "users": IS_USERS}
@@ -70,7 +71,8 @@ def read_answering(librechat: LibreChat, answers: Iterable[Answer]) -> dict[Answ
         for found in _read(librechat, "messages", match, row):
             answer = (str(found["user"]) if found["user"] else None, found["answer"])
             model = model_of(found["model"])
-            if not found["users"] and answer in wanted and not isinstance(models.get(answer), tuple):
+            is_named = model is not None and not found["users"] and answer in wanted
+            if is_named and not isinstance(models.get(answer), tuple):
                 models[answer] = model
     labels = read_labels(librechat, models.values())
     return {answer: labels[model][1] for answer, model in models.items()}

@@ -18,14 +18,17 @@ from librechat_exporter.librechat.fields import (
     UNKNOWN,
     USD_PARTS,
     USER,
+    billed_for,
     hour_of_creation,
+    not_billed_for,
 )
-from librechat_exporter.librechat.models import Answer
+from librechat_exporter.librechat.models import Answer, read_answering
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 
 _SKIPPED = when(HAS_AMOUNTS, 0, 1)
 # What transactions can be set apart by, besides BILLED: the user, the answer, the day.
-BY = {"user": USER, "answer": ANSWER, "day": DAY_OF_CREATION}
+BY_USER, BY_ANSWER, BY_DAY = "user", "answer", "day"
+BY = {BY_USER: USER, BY_ANSWER: ANSWER, BY_DAY: DAY_OF_CREATION}
 _EPOCH = date(1970, 1, 1)
 # A transaction by itself: for Billed.of_row.
 TRANSACTION_ROW: Document = (
@@ -127,7 +130,23 @@ def read_billed(
     return [Billed.of(row["_id"], row, _hour(row["_id"].get("hour"))) for row in rows]
 
 
-def read_answers(librechat: LibreChat, match: Document) -> set[Answer]:
+def read_charged(librechat: LibreChat, match: Document, created: Span | None, by: Collection[str]) -> list[Billed]:
+    """The same, with the agents if it is by answers: those for answers of agents are set apart so, as few others need
+    to be."""
+    others = set(by) - {BY_ANSWER}
+    if BY_ANSWER not in by or not librechat.size("agents"):
+        return read_billed(librechat, match, created, others)
+    named = read_answering(librechat, _read_answers(librechat, match))
+    agents = {answer: name for answer, name in named.items() if name is not None}
+    if not agents:
+        return read_billed(librechat, match, created, others)
+    ids = sorted({message for _, message in agents})
+    rest = read_billed(librechat, {"$and": [match, not_billed_for(ids)]}, created, others)
+    found = read_billed(librechat, {"$and": [match, billed_for(ids)]}, created, {*others, BY_USER, BY_ANSWER})
+    return [*rest, *(one._replace(agent=agents.get(one.answer) if one.answer else None) for one in found)]
+
+
+def _read_answers(librechat: LibreChat, match: Document) -> set[Answer]:
     """The answers that the matching transactions are billed for."""
     rows = librechat.aggregate("transactions", match, {"$group": {"_id": {"user": USER, "answer": ANSWER}}})
     keys = (row["_id"] for row in rows)

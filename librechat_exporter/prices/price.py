@@ -1,6 +1,7 @@
 """A price, and where it comes from."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
@@ -32,6 +33,10 @@ class Price(NamedTuple):
         """Of US dollars for a million tokens; cached tokens without a price cost what others do."""
         read, written = (input if one is None else one for one in (cache_read, cache_write))
         return cls(_parts(input), _parts(output), _parts(read), _parts(written), source)
+
+    def cost(self, tokens: Mapping[str, int]) -> int:
+        """Parts of a dollar, for tokens by their types, which are fields' names."""
+        return sum(count * int(getattr(self, token_type)) for token_type, count in tokens.items())
 
     def per_million(self, kind: str) -> Decimal:
         """US dollars for a million tokens of this kind, a field's name."""

@@ -3,15 +3,12 @@
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from librechat_exporter import prices
-from librechat_exporter.prices import PriceList
 from librechat_exporter.settings.shared import LibreChatSettings, check_host, check_salt
 from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 
@@ -135,11 +132,6 @@ class Settings(LibreChatSettings):
         description="Serve users, and messages, tokens and cost, by the domain of the e-mail address; a domain can "
         "tell of a person",
     )
-    group_metrics: bool = Field(
-        default=False,
-        description="Serve messages, tokens, cost and active users by LibreChat's groups; a small one can tell of a "
-        "person",
-    )
     per_user_metrics: str = Field(
         default="off",
         description="Serve messages, tokens and cost of each user: `off`; `hash`, by a keyed hash, which needs "
@@ -150,11 +142,6 @@ class Settings(LibreChatSettings):
         ge=1,
         le=100_000,
         description="Users that PER_USER_METRICS tells apart; later ones are counted under `other`",
-    )
-    model_prices: str | None = Field(
-        default=None,
-        description="What the billed tokens cost by a price list: `genai-prices`, the providers' prices in a library, "
-        "or a file, YAML or LiteLLM's JSON; unset, only what LibreChat billed is told",
     )
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
@@ -185,13 +172,6 @@ class Settings(LibreChatSettings):
             raise ValueError(
                 f"{value} users have {value * _TOKEN_TYPES} label combinations: MAX_SERIES must be as many"
             )
-        return value
-
-    @field_validator("model_prices")
-    @classmethod
-    def _check_model_prices(cls, value: str | None) -> str | None:
-        if value is not None:
-            prices.load(value)
         return value
 
     @field_validator("usage_windows")
@@ -265,11 +245,6 @@ class Settings(LibreChatSettings):
     def label_limits(self) -> Mapping[str, int]:
         """How many values labels have that MAX_LABEL_VALUES does not bound."""
         return _NAMES | {"user": self.max_users}
-
-    @cached_property
-    def price_list(self) -> PriceList | None:
-        """That of MODEL_PRICES."""
-        return prices.load(self.model_prices) if self.model_prices is not None else None
 
     @property
     def bind_address(self) -> tuple[str, int]:

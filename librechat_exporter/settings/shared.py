@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from librechat_exporter import prices
+from librechat_exporter.prices import PriceList
 from librechat_exporter.settings import connection_string, environment
 from librechat_exporter.settings.connection_string import ConnectionString
 
@@ -68,6 +70,16 @@ class LibreChatSettings(BaseModel):
     user_id_salt_file: Path | None = Field(
         default=None, description="A file that holds the key; wins over USER_ID_SALT"
     )
+    group_metrics: bool = Field(
+        default=False,
+        description="Serve messages, tokens, cost and active users by LibreChat's groups; a small one can tell of a "
+        "person",
+    )
+    model_prices: str | None = Field(
+        default=None,
+        description="What the billed tokens cost by a price list: `genai-prices`, the providers' prices in a library, "
+        "or a file, YAML or LiteLLM's JSON; unset, only what LibreChat billed is told",
+    )
     logging_level: str = Field(default="info", description=", ".join(f"`{level}`" for level in LEVELS))
     logging_format: str = Field(
         default="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -114,6 +126,11 @@ class LibreChatSettings(BaseModel):
         """The name of LibreChat's database."""
         return self.mongodb_database or self.connection.database or DATABASE
 
+    @cached_property
+    def price_list(self) -> PriceList | None:
+        """That of MODEL_PRICES."""
+        return prices.load(self.model_prices) if self.model_prices is not None else None
+
     @field_validator("mongodb_uri")
     @classmethod
     def _check_uri(cls, value: SecretStr) -> SecretStr:
@@ -143,6 +160,13 @@ class LibreChatSettings(BaseModel):
             return ZoneInfo(value)
         except (OSError, ValueError, KeyError):
             raise ValueError("is not a time zone of the IANA database, such as UTC or Europe/Berlin") from None
+
+    @field_validator("model_prices")
+    @classmethod
+    def _check_model_prices(cls, value: str | None) -> str | None:
+        if value is not None:
+            prices.load(value)
+        return value
 
     @field_validator("logging_level")
     @classmethod

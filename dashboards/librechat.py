@@ -13,33 +13,15 @@ from dashboards.panels import (
     rows_of,
     variable,
 )
-
-I = 'instance=~"$instance"'  # noqa: E741
-M = f'{I}, model=~"$model"'
-RANGE = "$__rate_interval"
-ANSWER_BUCKETS = "librechat_answer_seconds_bucket"
-
-
-def _quantile(share: float, labels: str, by: str = "le") -> str:
-    return f"histogram_quantile({share}, sum by ({by}) (rate({ANSWER_BUCKETS}{{{labels}}}[{RANGE}])))"
-
-
-def _rate(metric: str, labels: str, by: str = "") -> str:
-    grouped = f"sum by ({by})" if by else "sum"
-    return f"{grouped} (rate({metric}{{{labels}}}[{RANGE}]))"
-
-
-def _increase(metric: str, labels: str, by: str = "", during: str = "$__range") -> str:
-    grouped = f"sum by ({by})" if by else "sum"
-    return f"{grouped} (increase({metric}{{{labels}}}[{during}]))"
-
+from dashboards.payers import PAYERS
+from dashboards.queries import RANGE, I, M, increase, quantile, rate
 
 OVERVIEW: Rows = {
     "Now": [
         number("Users in the last 5 minutes", f"sum(librechat_active_users{{{I}}})"),
         number("Users today", f"sum(librechat_daily_unique_users{{{I}}})"),
-        number("Messages in this time", _increase("librechat_messages_total", I)),
-        number("Cost in this time", _increase("librechat_llm_cost_usd_total", I), "currencyUSD"),
+        number("Messages in this time", increase("librechat_messages_total", I)),
+        number("Cost in this time", increase("librechat_llm_cost_usd_total", I), "currencyUSD"),
         number(
             "Answers that fail",
             f"avg(instance:librechat_errors:ratio_rate15m{{{I}}})",
@@ -55,7 +37,7 @@ OVERVIEW: Rows = {
         ),
     ],
     "Traffic": [
-        lines("Messages per second", (_rate("librechat_messages_total", I, "instance"), "{{instance}}")),
+        lines("Messages per second", (rate("librechat_messages_total", I, "instance"), "{{instance}}")),
         lines(
             "Users and conversations in the last 5 minutes",
             (f"sum(librechat_active_users{{{I}}})", "users"),
@@ -63,13 +45,13 @@ OVERVIEW: Rows = {
         ),
         lines(
             "Answers per second, by model",
-            (_rate("librechat_messages_per_model_total", M, "model"), "{{model}}"),
+            (rate("librechat_messages_per_model_total", M, "model"), "{{model}}"),
             stacked=True,
         ),
         lines(
             "Tokens per second",
-            (_rate("librechat_input_tokens_total", I), "users' messages"),
-            (_rate("librechat_output_tokens_total", I), "answers"),
+            (rate("librechat_input_tokens_total", I), "users' messages"),
+            (rate("librechat_output_tokens_total", I), "answers"),
         ),
     ],
     "Quality and cost": [
@@ -109,7 +91,7 @@ COST: Rows = {
             f"sum(instance:librechat_llm_cost_usd:month_to_date{{{I}}})",
             "currencyUSD",
             span=6,
-            text="UTC's month; since Prometheus first saw the exporter, if that was later",
+            text="Absent in the month in which Prometheus begins, unless USAGE_WINDOWS has `month`",
         ),
         number(
             "This month, if it goes on so",
@@ -120,13 +102,13 @@ COST: Rows = {
         ),
         lines(
             "Cost per hour, by model",
-            (f"3600 * {_rate('librechat_llm_cost_usd_total', M, 'model')}", "{{model}}"),
+            (f"3600 * {rate('librechat_llm_cost_usd_total', M, 'model')}", "{{model}}"),
             unit="currencyUSD",
             stacked=True,
         ),
         lines(
             "Cost per hour, by what it is for",
-            (f"3600 * {_rate('librechat_llm_cost_usd_total', M, 'context')}", "{{context}}"),
+            (f"3600 * {rate('librechat_llm_cost_usd_total', M, 'context')}", "{{context}}"),
             unit="currencyUSD",
             stacked=True,
         ),
@@ -134,11 +116,11 @@ COST: Rows = {
     "Tokens as they are billed": [
         lines(
             "Tokens per second, by kind",
-            (_rate("librechat_llm_tokens_total", M, "token_type"), "{{token_type}}"),
+            (rate("librechat_llm_tokens_total", M, "token_type"), "{{token_type}}"),
             stacked=True,
         ),
         lines(
-            "Tokens per second, by model", (_rate("librechat_llm_tokens_total", M, "model"), "{{model}}"), stacked=True
+            "Tokens per second, by model", (rate("librechat_llm_tokens_total", M, "model"), "{{model}}"), stacked=True
         ),
         lines(
             "Share of the prompt that comes from the cache",
@@ -153,9 +135,9 @@ COST: Rows = {
         rows_of(
             "Models in this time",
             {
-                "answers": _increase("librechat_messages_per_model_total", M, "model"),
-                "cost": _increase("librechat_llm_cost_usd_total", M, "model"),
-                "tokens": _increase("librechat_llm_tokens_total", M, "model"),
+                "answers": increase("librechat_messages_per_model_total", M, "model"),
+                "cost": increase("librechat_llm_cost_usd_total", M, "model"),
+                "tokens": increase("librechat_llm_tokens_total", M, "model"),
             },
             units={"cost": "currencyUSD"},
         ),
@@ -220,12 +202,12 @@ USERS: Rows = {
         ),
         lines(
             "New users per day",
-            (_increase("librechat_registered_users_total", I, during="1d"), "in the 24 hours before"),
+            (increase("librechat_registered_users_total", I, during="1d"), "in the 24 hours before"),
         ),
         bars("Users by provider", f"sum by (provider) (librechat_users{{{I}}})", "{{provider}}"),
     ],
     "How they use it": [
-        lines("New conversations per hour", (f"3600 * {_rate('librechat_conversations_total', I)}", "conversations")),
+        lines("New conversations per hour", (f"3600 * {rate('librechat_conversations_total', I)}", "conversations")),
         lines(
             "Messages per active user and day",
             (
@@ -250,7 +232,7 @@ USERS: Rows = {
         ),
         lines(
             "Files uploaded per day",
-            (_increase("librechat_uploaded_files_total", I, during="1d"), "in the 24 hours before"),
+            (increase("librechat_uploaded_files_total", I, during="1d"), "in the 24 hours before"),
         ),
         bars("Stored files", f"sum by (type) (librechat_files_bytes{{{I}}})", "{{type}}", "bytes"),
     ],
@@ -266,7 +248,7 @@ QUALITY: Rows = {
         ),
         lines(
             "Failed messages per hour, by model",
-            (f"3600 * {_rate('librechat_errors_per_model_total', M, 'model')}", "{{model}}"),
+            (f"3600 * {rate('librechat_errors_per_model_total', M, 'model')}", "{{model}}"),
             stacked=True,
         ),
         bars(
@@ -287,12 +269,12 @@ QUALITY: Rows = {
     "Waiting": [
         lines(
             "How long users wait",
-            (_quantile(0.5, M), "half wait less"),
-            (_quantile(0.9, M), "9 of 10 wait less"),
-            (_quantile(0.99, M), "99 of 100 wait less"),
+            (quantile(0.5, M), "half wait less"),
+            (quantile(0.9, M), "9 of 10 wait less"),
+            (quantile(0.99, M), "99 of 100 wait less"),
             unit="s",
         ),
-        lines("19 of 20 wait less, by model", (_quantile(0.95, M, "model, le"), "{{model}}"), unit="s"),
+        lines("19 of 20 wait less, by model", (quantile(0.95, M, "model, le"), "{{model}}"), unit="s"),
         lines(
             "Tokens of an answer, half have fewer",
             (
@@ -329,18 +311,18 @@ QUALITY: Rows = {
 
 TOOLS: Rows = {
     "Tools": [
-        number("Tool calls in this time", _increase("librechat_tool_calls_total", I), span=6),
-        number("Failed", _increase("librechat_tool_call_errors_total", I), span=6),
-        number("Messages with tools", _increase("librechat_messages_with_tools_total", I), span=6),
+        number("Tool calls in this time", increase("librechat_tool_calls_total", I), span=6),
+        number("Failed", increase("librechat_tool_call_errors_total", I), span=6),
+        number("Messages with tools", increase("librechat_messages_with_tools_total", I), span=6),
         number("Users of tools now", f"sum(librechat_active_tool_users{{{I}}})", span=6, text="In the last 5 minutes"),
         lines(
             "Tool calls per hour",
-            (f"3600 * {_rate('librechat_tool_calls_per_tool', I, 'tool_name')}", "{{tool_name}}"),
+            (f"3600 * {rate('librechat_tool_calls_per_tool', I, 'tool_name')}", "{{tool_name}}"),
             stacked=True,
         ),
         lines(
             "Failed calls per hour",
-            (f"3600 * {_rate('librechat_tool_call_errors_per_tool_total', I, 'tool_name')}", "{{tool_name}}"),
+            (f"3600 * {rate('librechat_tool_call_errors_per_tool_total', I, 'tool_name')}", "{{tool_name}}"),
             stacked=True,
         ),
         bars(
@@ -361,17 +343,17 @@ TOOLS: Rows = {
         ),
         lines(
             "Calls per hour",
-            (f"3600 * {_rate('librechat_mcp_tool_calls_per_server', I, 'server')}", "{{server}}"),
+            (f"3600 * {rate('librechat_mcp_tool_calls_per_server', I, 'server')}", "{{server}}"),
             stacked=True,
         ),
     ],
     "Agents": [
         lines(
             "Answers per hour, by agent",
-            (f"3600 * {_rate('librechat_agent_answers_total', I, 'agent')}", "{{agent}}"),
+            (f"3600 * {rate('librechat_agent_answers_total', I, 'agent')}", "{{agent}}"),
             stacked=True,
         ),
-        bars("Answers in this time", _increase("librechat_agent_answers_total", I, "agent"), "{{agent}}"),
+        bars("Answers in this time", increase("librechat_agent_answers_total", I, "agent"), "{{agent}}"),
         bars("Agents by category", f"sum by (category) (librechat_agents_total{{{I}}})", "{{category}}"),
     ],
 }
@@ -409,7 +391,7 @@ HEALTH: Rows = {
         lines(
             "Failures of collectors",
             (
-                _increase("librechat_exporter_collector_errors_total", I, "collector, reason", during="1h"),
+                increase("librechat_exporter_collector_errors_total", I, "collector, reason", during="1h"),
                 "{{collector}}: {{reason}}",
             ),
             text="In the hour before",
@@ -450,6 +432,12 @@ def dashboards() -> dict[str, Dashboard]:
     made = {
         "Grafana-Dashboard-template": ("overview", "overview", "What happens in LibreChat", OVERVIEW),
         "models-and-cost": ("cost", "models and cost", "Which models cost what, and what is left to spend", COST),
+        "who-uses-it-who-pays": (
+            "payers",
+            "who uses it, who pays",
+            "Groups, agents, users, and what they cost",
+            PAYERS,
+        ),
         "users-and-adoption": ("users", "users and adoption", "Who uses LibreChat, and how", USERS),
         "quality": ("quality", "quality", "What fails, how long users wait, what they think of it", QUALITY),
         "tools-and-agents": ("tools", "tools and agents", "Which tools, MCP servers and agents are used", TOOLS),

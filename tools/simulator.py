@@ -49,13 +49,14 @@ _BATCH = 5000
 class Simulator:
     """Writes into one database. The same seed makes the same documents, but for the server's `_id`s and the time."""
 
-    def __init__(self, database: Database[Document], seed: int = 1, users: int = 40) -> None:
+    def __init__(self, database: Database[Document], seed: int = 1, users: int = 40, agents: int = 5) -> None:
         self.database = database
         self.random = random.Random(seed)
         self.users: list[str] = []
         self.agents: dict[str, str] = {}  # their models
         self.conversations: list[tuple[str, str]] = []
         self._users_wanted = users
+        self._agents_wanted = agents
         self._counter = 0
         self._texts = [self._text() for _ in range(200)]
         self._billing = random.Random(seed)
@@ -233,7 +234,7 @@ class Simulator:
                 self.database[collection].create_index(field)
         for _ in range(self._users_wanted):
             self.register(moment)
-        for number in range(5):
+        for number in range(self._agents_wanted):
             agent = f"agent_{self.uuid().replace('-', '')[:21]}"
             self.agents[agent] = MODELS[number % 3]
             self.database["agents"].insert_one(
@@ -241,7 +242,7 @@ class Simulator:
                     "id": agent,
                     "name": f"Agent {number}",
                     "model": self.agents[agent],
-                    "category": AGENT_CATEGORIES[number],
+                    "category": AGENT_CATEGORIES[number % len(AGENT_CATEGORIES)],
                 }
             )
         for number, name in enumerate(GROUPS):

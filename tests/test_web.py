@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pymongo.database import Database
 
 from librechat_exporter import __version__
-from librechat_exporter.http.application import _FORMS, Application, _accepts_gzip, _encoder
+from librechat_exporter.http.application import _FORMS, Application, _accepts_gzip, _form
 from librechat_exporter.http.exchange import Request
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.scrape import Scraped
@@ -209,10 +209,10 @@ def test_readiness_keeps_few_threads() -> None:
     ],
 )
 def test_what_is_asked_for_is_one_of_few_forms(accept: str) -> None:
-    encode, content_type = _encoder(accept)
+    exposition, content_type = _form(accept)
     assert content_type in _FORMS
     assert content_type.isascii()
-    assert encode(Scraped([UP.family({(): 1})])).startswith(b"# HELP librechat_up")
+    assert exposition.text(Scraped([UP.family({(): 1})])).startswith(b"# HELP librechat_up")
 
 
 def test_a_shared_scrape_is_encoded_once_for_each_form() -> None:

@@ -59,6 +59,7 @@ class _MembersCollector(Collector):
         self.metrics = metrics
         self._values: Refreshed[Values] = Refreshed(name, in_turn=False)
         self._age = float("inf")
+        self._shown: tuple[Values, list[Family]] = ({}, [])
 
     def data_age(self) -> float | None:
         return self._age
@@ -70,6 +71,11 @@ class _MembersCollector(Collector):
         ledger, now = scrape.ledger, scrape.now
         values = self._values.get(lambda: self._read(ledger, now), scrape.deadline, scrape.settings.state_refresh)
         self._age = max(self._values.age, ledger.membership.age)
+        if values is not self._shown[0]:
+            self._shown = values, list(self._families(scrape, values))
+        yield from self._shown[1]
+
+    def _families(self, scrape: Scrape, values: Values) -> Iterator[Family]:
         samples = scrape.samples()
         for metric in self.metrics:
             for labels, value in values[metric].items():

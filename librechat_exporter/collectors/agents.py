@@ -8,7 +8,7 @@ from librechat_exporter.folds.transactions import TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.librechat.fields import USD_PARTS
 from librechat_exporter.librechat.transactions import BY_ANSWER, Billed
-from librechat_exporter.metrics.metric import WINDOW, Family, Metric
+from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
 
@@ -94,13 +94,12 @@ class _UsersCollector(Collector):
         scrape.refresh(MESSAGES)
         if not scrape.totals.has_seen_all(AGENT_USERS):
             return
-        samples, windows = scrape.samples(), scrape.totals.windows
+        found: dict[LabelValues, float] = {}
+        windows = scrape.totals.windows
         for window in windows.names:
             seen = scrape.totals.count_seen_by_name(AGENT_USERS, windows.beginning(window, scrape.now))
-            for agent, users in seen.items():
-                if users:
-                    samples.add(_USERS, users, agent, window)
-        yield samples.family(_USERS)
+            found |= {(agent, window): users for agent, users in seen.items() if users}
+        yield _USERS.family(found)
 
 
 def collectors(_settings: Settings) -> list[Collector]:

@@ -38,6 +38,7 @@ _WINDOW = timedelta(minutes=5)
 # Ratings of messages that are not older than this are read more often than the others: after so many seconds.
 _NEWER = timedelta(days=1)
 _NEWER_SECONDS = 15.0
+_NAMED = ("model", "agent")
 
 
 _gauge = partial(Metric, type="gauge", kind="is", toggles=("rating",))
@@ -100,7 +101,7 @@ _DOWN_PER_AGENT = _gauge(
     labels=("agent",),
     toggles=("rating", "agent"),
 )
-_KEPT = "older ratings"
+_KEPT = "older ratings, named"
 
 
 class _Older(NamedTuple):
@@ -115,7 +116,8 @@ class _Older(NamedTuple):
 
 
 def _read(librechat: LibreChat, created: Document) -> list[Document]:
-    """Rows of rated messages by MODEL, rating and TAG: their count, and how many were rated in the last 5 minutes.
+    """Rows of rated messages by MODEL, rating and TAG: their count, how many were rated in the last 5 minutes, and the
+    label of the model and the name of the agent.
 
     created: matches their createdAt.
     """
@@ -131,7 +133,9 @@ def _read(librechat: LibreChat, created: Document) -> list[Document]:
             }
         },
     )
-    return [row for row in rows if row["_id"]["rating"] in RATINGS]  # the match looks into arrays as well
+    rows = [row for row in rows if row["_id"]["rating"] in RATINGS]  # the match looks into arrays as well
+    labels = read_labels(librechat, (model_of(row["_id"]["model"]) for row in rows))
+    return [row | dict(zip(_NAMED, labels[model_of(row["_id"]["model"])], strict=True)) for row in rows]
 
 
 class _RatingsCollector(Collector):
@@ -168,10 +172,9 @@ class _RatingsCollector(Collector):
         if older.until is not None:
             created = created_after(datetime.fromtimestamp(older.until, UTC))
             rows = rows + older.newer.get(lambda: _read(scrape.librechat, created), scrape.deadline, _NEWER_SECONDS)
-        labels = read_labels(scrape.librechat, (model_of(row["_id"]["model"]) for row in rows))
         samples = scrape.samples()
         for row in rows:
-            _count(samples, row, *labels[model_of(row["_id"]["model"])])
+            _count(samples, row, *(row[name] for name in _NAMED))
         for metric in self.metrics:
             if metric not in (_RATIO, _RATIO_PER_MODEL):
                 yield samples.family(metric)

@@ -8,15 +8,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from librechat_exporter import __version__
 from librechat_exporter.http.exchange import Request, Response, plain_text
+from librechat_exporter.http.exposition import Exposition
 from librechat_exporter.http.page import Status, page
 from librechat_exporter.http.server import THREADS
 from librechat_exporter.scrape import MARGIN_SECONDS, Scraped
-
-Encoder = Callable[[Collector], bytes]
 
 LONGEST_SCRAPE = 300.0
 # Of the server's threads most may wait for a scrape and a few for MongoDB's readiness; some always answer the rest.
@@ -26,7 +24,7 @@ READY_AT_ONCE = 4
 _ESCAPINGS = ("underscores", "dots", "values", "allow-utf-8")
 # What a scraper may ask for. Each of prometheus-client's content types quotes the request, so there is no end to them.
 _FORMS = {
-    content_type: encode
+    content_type: Exposition(encode)
     for encode, content_type in map(
         choose_encoder,
         (
@@ -65,7 +63,7 @@ class Application:
         return self._metrics(request)
 
     def _metrics(self, request: Request) -> Response:
-        encode, content_type = _encoder(request.headers.get("accept", ""))
+        exposition, content_type = _form(request.headers.get("accept", ""))
         compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
         if not self._scrapes.acquire(blocking=False):
             return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, f"{SCRAPES_AT_ONCE} scrapes are waiting already.")
@@ -74,7 +72,11 @@ class Application:
             # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
             body = scraped.text(
                 (content_type, compressed),
-                lambda one: gzip.compress(encode(one), compresslevel=1, mtime=0) if compressed else encode(one),
+                lambda one: (
+                    gzip.compress(exposition.text(one), compresslevel=1, mtime=0)
+                    if compressed
+                    else exposition.text(one)
+                ),
             )
         finally:
             self._scrapes.release()
@@ -108,7 +110,7 @@ class Application:
         return _json(HTTPStatus.OK, {"status": "ready"})
 
 
-def _encoder(accept: str) -> tuple[Encoder, str]:
+def _form(accept: str) -> tuple[Exposition, str]:
     """One of _FORMS. A form that is not among them counts as its kind's first, a version that is no number as none."""
     try:
         _, content_type = choose_encoder(accept)

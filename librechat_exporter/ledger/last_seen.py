@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 SEEN_KEPT = timedelta(days=35)
 # Of users seen with things that have names, so many pairs are held; later ones are not counted.
 MOST_PAIRS = 200_000
+_TIMES_REMEMBERED = 20
 _USERS_HELD = "how users are held"
 _OF = ":"
 
@@ -45,6 +46,7 @@ class LastSeen:
         self._dropped_told = False
         # What is worked out from it, until it changes.
         self._sorted: dict[str, list[float]] = {}
+        self._counts: dict[str, dict[datetime, int]] = {}
         self._snapshots: dict[str, dict[str, float]] = {}
 
     def _load(self) -> Seen:
@@ -87,6 +89,7 @@ class LastSeen:
                 self._bound_pairs(known, newer[kind])
             if newer[kind]:
                 self._sorted.pop(kind, None)
+                self._counts.pop(kind, None)
                 self._snapshots.pop(kind, None)
         merge(self._users, newer)
         merge(self.unsaved, newer)
@@ -108,10 +111,19 @@ class LastSeen:
         """The same by the name of each thing of this kind."""
         prefix = of_kind(kind, "")
         kinds = [one for one in self._users if one.startswith(prefix)]
-        return {one.removeprefix(prefix): self.count(one, since) for one in kinds}
+        return {one.removeprefix(prefix): self._count_once(one, since) for one in kinds}
+
+    def _count_once(self, kind: str, since: datetime) -> int:
+        counts = self._counts.setdefault(kind, {})
+        if since not in counts:
+            if len(counts) > _TIMES_REMEMBERED:
+                counts.clear()
+            counts[since] = self.count(kind, since)
+        return counts[since]
 
     def forget_kind(self, kind: str) -> None:
         """As if nobody had been seen with it, or with any thing of it; the state file has forgotten it."""
+        self._counts.clear()
         for held in (self._users, self.unsaved, self._sorted, self._snapshots):
             for one in [one for one in held if one == kind or one.startswith(of_kind(kind, ""))]:
                 del held[one]
@@ -127,6 +139,7 @@ class LastSeen:
         }
         self._pairs = sum(len(users) for kind, users in self._users.items() if _OF in kind)
         self._sorted.clear()
+        self._counts.clear()
         self._snapshots.clear()
         try:
             self._state.forget_seen(before)
@@ -140,6 +153,7 @@ class LastSeen:
         self._pairs = 0
         self.unsaved.clear()
         self._sorted.clear()
+        self._counts.clear()
         self._snapshots.clear()
 
 

@@ -1,6 +1,7 @@
 """One fold at work: totals, the cells of open documents, and what of history is still to be folded."""
 
 import bisect
+import copy
 import threading
 import time
 from collections.abc import Iterable
@@ -76,7 +77,9 @@ class Source:
         self.first: bytes | None = None
         self.chunk = FIRST_CHUNK
         self.logged = time.monotonic()
-        self._families: dict[str, Family] = {}
+        # By the metric's name the family that was made of its totals, the places of its samples, and the labels of what
+        # has changed since.
+        self._families: dict[str, tuple[Family, dict[LabelValues, int], set[LabelValues]]] = {}
         self.changed_totals: set[Series] = set()
         self.changed_cells: set[bytes] = set()
         self.dropped_cells: set[bytes] = set()
@@ -182,7 +185,8 @@ class Source:
         if amount or labels not in totals:
             totals[labels] = totals.get(labels, 0) + amount
             self.changed_totals.add(series)
-            self._families.pop(name, None)
+            if name in self._families:
+                self._families[name][2].add(labels)
 
     def count(self, document: bytes, found: Found, row: int | None) -> None:
         """Counts by how much an open document exceeds what it was counted as before; in windows, what it is now.
@@ -329,8 +333,24 @@ class Source:
         return self.totals[metric.name]
 
     def family(self, metric: Metric) -> Family | None:
-        """Returns the family that was made of the metric's totals, if they have not changed since."""
-        return self._families.get(metric.name)
+        """Returns the family that was made of the metric's totals, with those that have changed since; None if it must
+        be made anew. Its samples are shared with those returned before, but for the changed ones."""
+        family, places, changed = self._families.get(metric.name, (None, {}, set()))
+        if family is None or not changed:
+            return family
+        if not changed <= places.keys():
+            return None
+        values = self.totals[metric.name]
+        made = copy.copy(family)
+        made.samples = list(family.samples)
+        for labels in changed:
+            value = values[labels] / metric.parts if metric.parts != 1 else values[labels]
+            made.samples[places[labels]] = made.samples[places[labels]]._replace(value=float(value))
+        self._families[metric.name] = made, places, set()
+        return made
 
     def keep_family(self, metric: Metric, family: Family) -> None:
-        self._families[metric.name] = family
+        """A family of the metric's totals as they are."""
+        is_simple = metric.type != "histogram"  # whose samples are sums of totals
+        places = {labels: place for place, labels in enumerate(sorted(self.totals[metric.name]))} if is_simple else {}
+        self._families[metric.name] = family, places, set()

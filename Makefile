@@ -46,6 +46,7 @@ test-image:
 bench:
 	$(RUN) python -m benchmarks.scrape
 	$(RUN) python -m benchmarks.rates
+	$(RUN) python -m benchmarks.payers
 	tools/debian-packages.sh
 	$(RUN) python -m benchmarks.export
 

@@ -154,6 +154,13 @@ def test_every_query_of_a_dashboard_returns_data(prometheus: Prometheus, path: P
     assert not empty
 
 
+def test_the_documentations_queries_return_data(prometheus: Prometheus) -> None:
+    blocks = re.findall(r"```promql\n(.*?)```", "".join(map(Path.read_text, (ROOT / "docs").glob("*.md"))), re.DOTALL)
+    queries = [re.sub(r"#.*", "", one).strip() for block in blocks for one in block.split("\n\n")]
+    assert len(queries) >= 3
+    assert [one for one in queries if not has_data(prometheus, one)] == []
+
+
 def test_every_variable_finds_values(prometheus: Prometheus) -> None:
     for path in DASHBOARDS:
         variables = [one for one in json.loads(path.read_text())["templating"]["list"] if one["type"] == "query"]

@@ -1,18 +1,21 @@
 """Price lists: which model has which price, what is wrong with a file, and what is counted."""
 
 import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from bson import ObjectId
 from pymongo.database import Database
 
 from librechat_exporter import prices
 from librechat_exporter.prices import GENAI_PRICES, Price
 from tests.chats import NOW
-from tests.conftest import Document, MakeExporter, MakeProcess
+from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess
 from tests.test_chargeback import ANN, of, transaction
 
+ROOT = METRICS_PY.parent
 DAY = date(2026, 3, 4)
 
 
@@ -95,6 +98,13 @@ def test_what_is_no_file_is_refused(name: str, tmp_path: Path) -> None:
         prices.load(str(tmp_path / name))
 
 
+def test_the_documentations_example_is_read(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "chargeback.md").read_text(), re.DOTALL)
+    found = of_file(tmp_path, example)
+    assert per_million(found.price("claude-sonnet-4", date(2026, 6, 30))) == (3, 15, 0.3, 3.75)
+    assert per_million(found.price("claude-sonnet-4", date(2026, 7, 1))) == (2, 10, 2, 2)
+
+
 def test_the_providers_prices_are_found_by_the_models_name() -> None:
     found = prices.load(GENAI_PRICES)
     price = found.price("gpt-4o-2024-08-06", DAY)
@@ -150,10 +160,12 @@ def test_what_was_counted_is_never_priced_anew(
 
 def test_a_model_without_a_price_is_told(database: Database[Document], process: MakeProcess, tmp_path: Path) -> None:
     of_file(tmp_path, "other: {input: 1, output: 2}\nlocal*: {input: 0, output: 0}\n")
-    database["transactions"].insert_many([*transaction(1, ANN), *transaction(2, ANN, model="local one")])
+    billed = [*transaction(1, ANN), *transaction(2, ANN, model="local one")]
+    database["transactions"].insert_many([one | {"_id": ObjectId()} for one in billed])  # so they were billed lately
     one = process(MODEL_PRICES=str(tmp_path / "prices.yml"))
-    said = one.run(0, "--print-prices")
-    assert "no transactions" not in said
+    assert re.search(r"^gpt-4o +110 +- +- +- +-  no price$", said := one.run(0, "--print-prices"), re.MULTILINE), said
+    assert re.search(r"^local one +110 +0 +0 +0 +0  prices\.yml: local\*$", said, re.MULTILINE), said
+    assert "warning     MODEL_PRICES    has no price for 'gpt-4o'" in one.run(0, "--check")
     one.start()
     values = one.scrape()
     assert of(values, "librechat_exporter_unpriced_tokens_total", "model") == {"gpt-4o": 110}

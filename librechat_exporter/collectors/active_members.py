@@ -16,6 +16,7 @@ from librechat_exporter.librechat.members import NOBODY, Member
 from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
 from librechat_exporter.refreshed import Refreshed
 from librechat_exporter.settings import Settings
+from librechat_exporter.user_ids import raw
 
 _GROUP_USERS = Metric(
     name="librechat_group_active_users",
@@ -84,7 +85,9 @@ class _MembersCollector(Collector):
                 yield samples.family(metric)
 
     def _read(self, ledger: Ledger, now: datetime) -> Values:
-        members = {ledger.totals.user_key(user): member for user, member in ledger.membership.members().items()}
+        members = ledger.membership.members()
+        if ledger.totals.user_key is not raw:
+            members = {ledger.totals.user_key(user): member for user, member in members.items()}
         windows, seen = ledger.totals.windows, ledger.totals.seen(SEEN)
         found: dict[Metric, dict[LabelValues, float]] = {metric: {} for metric in self.metrics}
         for window in windows.names:

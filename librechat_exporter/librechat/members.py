@@ -1,6 +1,7 @@
 """Whom users belong to: their groups, and the domain of their e-mail address."""
 
-from collections import defaultdict
+import sys
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from librechat_exporter.librechat.database import LibreChat, allowed
@@ -32,27 +33,41 @@ UNREAD = Member(None, UNKNOWN, None)
 
 def read_members(librechat: LibreChat, *, groups: bool) -> dict[str, Member]:
     """All users by their ids, with their groups if these are asked for."""
-    member_of = allowed(lambda: _groups_by_member(librechat)) if groups else None
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    listed = allowed(lambda: _groups_by_member(librechat)) if groups else None
     members: dict[str, Member] = {}
-    for row in librechat.aggregate("users", {}, {"$project": USER_RECORD}):
+    for row in librechat.stream("users", {}, {"$project": USER_RECORD}):  # there may be very many
         user = str(row["_id"])
-        listed = None
-        if member_of is not None:
-            names = member_of.get(user, set()) | member_of.get(row["external"] or "", set())
-            listed = shared.setdefault(tuple(sorted(names)), tuple(sorted(names)))
-        domain = (row["domain"] or UNKNOWN)[:MAX_LABEL_LENGTH]
+        of_user = None
+        if listed is not None:
+            of_user = listed.united(listed.by_member.get(user, ()), listed.by_member.get(row["external"] or "", ()))
+        domain = sys.intern((row["domain"] or UNKNOWN)[:MAX_LABEL_LENGTH])
         created = row["created"] / 1000 if row["created"] else None
-        members[user] = Member(listed, domain, created)
+        members[user] = Member(of_user, domain, created)
     return members
 
 
-def _groups_by_member(librechat: LibreChat) -> dict[str, set[str]]:
-    """Names of groups by what they list: a user's idOnTheSource, or its `_id`. Groups of one name count as one."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for row in librechat.aggregate("groups", {}, {"$project": GROUP}):
-        name = (row["name"] or UNKNOWN)[:MAX_LABEL_LENGTH]
-        for member in row["members"]:
+class _Listed:
+    """Names of groups by what they list: a user's idOnTheSource, or its `_id`. Groups of one name count as one.
+
+    Equal tuples of names are one object, as thousands are held.
+    """
+
+    def __init__(self) -> None:
+        self.by_member: dict[str, tuple[str, ...]] = {}
+        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def united(self, some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(sorted({*some, *others})) if others and some != others else some
+        return self._shared.setdefault(names, names)
+
+    def add(self, name: str, members: Iterable[object]) -> None:
+        for member in members:
             if isinstance(member, str) and member:
-                found[member].add(name)
-    return found
+                self.by_member[member] = self.united((name,), self.by_member.get(member, ()))
+
+
+def _groups_by_member(librechat: LibreChat) -> _Listed:
+    listed = _Listed()
+    for row in librechat.stream("groups", {}, {"$project": GROUP}):
+        listed.add((row["name"] or UNKNOWN)[:MAX_LABEL_LENGTH], row["members"])
+    return listed

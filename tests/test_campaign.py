@@ -25,7 +25,7 @@ from librechat_exporter.ledger.ledger import TICK_SECONDS
 from tests.conftest import METRICS_PY, Document, Process, with_read_only
 from tests.oracle import Values
 from tests.payers_oracle import PayersOracle
-from tests.test_truth import Recorder
+from tests.test_truth import Recorder, with_payers
 from tools.mongod import Mongod
 from tools.simulator import INDEXES
 
@@ -129,6 +129,7 @@ class Campaign:
             MONGODB_URI=f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true",
             MONGODB_DATABASE="campaign",
             ENABLE_USAGE_WINDOW_METRICS="false",
+            **with_payers(folder),
         )
         clocked = folder / "clocked.py"
         clocked.write_text(CLOCKED.format(root=str(METRICS_PY.parent), clock=str(self.clock)))

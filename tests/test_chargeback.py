@@ -1,5 +1,6 @@
 """Usage by groups, domains, users and agents: counted once, by what is true when it is counted."""
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -117,6 +118,25 @@ def test_a_family_that_is_switched_on_later_has_all_that_is_stored(
     values = exporter(NOW, **ON).folded().scrape()
     assert of(values, "librechat_group_messages_total", "group") == {"Physics": 4, "Law": 4}
     assert of(values, "librechat_user_tokens_total", "user") == {str(BOB): 440}
+
+
+def test_a_new_user_pays_once_it_is_known_who_that_is(people: Database[Document], exporter: MakeExporter) -> None:
+    """Users are read once in a while: until then the message counts, and is charged to nobody."""
+    people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
+    one = exporter(NOW, **ON, state_refresh=1)
+    one.scrape()
+    one.at = NOW + timedelta(seconds=5)
+    new = ObjectId()
+    people["messages"].insert_one(message(one.at, 2, user=str(new)))
+    people["messages"].insert_one(message(one.at - timedelta(seconds=30), 3, user="nobody known"))
+    values = one.scrape()
+    assert values["librechat_messages_total", ()] == 3
+    assert of(values, "librechat_domain_messages_total", "domain") == {"uni.example": 1, "unknown": 1}
+    people["users"].insert_one({"_id": new, "email": "new@uni.example"})
+    time.sleep(1.1)
+    one.scrape()
+    time.sleep(0.2)
+    assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 2, "unknown": 1}
 
 
 def test_users_who_are_too_many_count_as_other(people: Database[Document], exporter: MakeExporter) -> None:

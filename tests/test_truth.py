@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,10 +41,22 @@ def samples(server: Prometheus, selector: str) -> dict[tuple[tuple[str, str], ..
 
 
 @pytest.fixture
-def prometheus(process: MakeProcess) -> Iterator[tuple[Prometheus, Process]]:
-    exporter = process()
+def prometheus(process: MakeProcess, tmp_path: Path) -> Iterator[tuple[Prometheus, Process]]:
+    exporter = process(**with_payers(tmp_path))
     with Prometheus(CONFIG.format(port=exporter.port)) as server:
         yield server, exporter
+
+
+def with_payers(folder: Path) -> dict[str, str]:
+    """Settings with which all that the recorder counts is told; two dollars for a million tokens of whatever kind."""
+    (folder / "prices.yml").write_text('"*": {input: 2, output: 2}\n')
+    return {
+        "GROUP_METRICS": "true",
+        "DOMAIN_METRICS": "true",
+        "PER_USER_METRICS": "id",
+        "STATE_REFRESH": "1",
+        "MODEL_PRICES": str(folder / "prices.yml"),
+    }
 
 
 def increase(values: list[float], before: float) -> float:
@@ -69,6 +82,16 @@ class Recorder(Simulator):
     def _count(self, name: str, amount: float, **labels: str) -> None:
         self.sent[tuple(sorted({"__name__": name, **labels}.items()))] += amount  # type: ignore[assignment]
 
+    def _charge(self, what: str, user: Any, amount: float, **labels: str) -> None:
+        """To the user, the domain, and the groups."""
+        one = str(user)
+        self._count(f"librechat_user_{what}_total", amount, user=one, **labels)
+        self._count(f"librechat_domain_{what}_total", amount, domain="example.org", **labels)
+        external = f"entra-{self.users.index(one)}"
+        groups = self.database["groups"].find({"memberIds": {"$in": [one, external]}})
+        for name in [group["name"] for group in groups] or ["none"]:
+            self._count(f"librechat_group_{what}_total", amount, group=name, **labels)
+
     def chat(self) -> Document:
         conversations = self.database["conversations"].count_documents(PEOPLES)
         answer = super().chat()
@@ -78,6 +101,7 @@ class Recorder(Simulator):
         assert question is not None
         self._count("librechat_messages_total", 1)
         self._count("librechat_input_tokens_total", oracle.tokens(question))
+        self._charge("messages", question["user"], 1)
         return answer
 
     def reply(self, question: Document) -> Document:
@@ -86,6 +110,7 @@ class Recorder(Simulator):
         model = oracle.model(answer, agents)
         failed = oracle.failed(answer)
         self._count("librechat_messages_total", 1)
+        self._charge("messages", answer["user"], 1)
         self._count("librechat_error_messages_total", failed)
         self._count("librechat_output_tokens_total", oracle.tokens(answer))
         self._count("librechat_messages_per_model_total", 1, model=model)
@@ -108,6 +133,7 @@ class Recorder(Simulator):
         for agent in agents:
             if agent["id"] == answer.get("model"):
                 self._count("librechat_agent_answers_total", 1, agent=agent["name"])
+                self._count("librechat_agent_failed_answers_total", failed, agent=agent["name"])
         self._count("librechat_messages_with_tools_total", bool(calls))
         for tool, broken in calls:
             self._count("librechat_tool_calls_total", 1)
@@ -127,12 +153,23 @@ class Recorder(Simulator):
         for one in made if self.is_live else ():
             token_type = "input" if one["tokenType"] == "prompt" else "output"
             labels = {"model": one["model"], "context": one["context"]}
-            tokens: float = one.get("inputTokens", one["rawAmount"])  # type: ignore[assignment]
-            self._count("librechat_llm_tokens_total", abs(tokens), token_type=token_type, **labels)
-            self._count("librechat_llm_cost_usd_total", abs(one["tokenValue"]) / 1e6, token_type=token_type, **labels)
-            if "readTokens" in one:
-                for name, kind in (("readTokens", "cache_read"), ("writeTokens", "cache_write")):
-                    self._count("librechat_llm_tokens_total", abs(one[name]), token_type=kind, **labels)
+            cost = abs(one["tokenValue"]) / 1e6
+            agents = [agent["name"] for agent in self.database["agents"].find({"id": answer["model"]})]
+            self._count("librechat_llm_cost_usd_total", cost, token_type=token_type, **labels)
+            self._charge("cost_usd", one["user"], cost)
+            for agent in agents:
+                self._count("librechat_agent_cost_usd_total", cost, agent=agent)
+            tokens: dict[str, Any] = {token_type: one.get("inputTokens", one["rawAmount"])}
+            tokens |= (
+                {"cache_read": one["readTokens"], "cache_write": one["writeTokens"]} if "readTokens" in one else {}
+            )
+            for kind, amount in tokens.items():
+                self._count("librechat_llm_tokens_total", abs(amount), token_type=kind, **labels)
+                self._charge("tokens", one["user"], abs(amount), token_type=kind)
+                for agent in agents:
+                    self._count("librechat_agent_tokens_total", abs(amount), agent=agent, token_type=kind)
+            listed = sum(abs(amount) for amount in tokens.values()) * 2e-6
+            self._count("librechat_llm_list_cost_usd_total", listed, token_type=token_type, **labels)
         return made
 
     def upload(self) -> None:
@@ -227,7 +264,7 @@ def test_increase_is_what_was_sent(prometheus: tuple[Prometheus, Process], datab
         end = time.monotonic() + 60  # on a slow machine, for as long as it takes
         while simulator.sent[("__name__", "librechat_messages_total"),] <= 500 and time.monotonic() < end:
             time.sleep(0.1)
-    time.sleep(3)  # for Prometheus to see the last of it
+    time.sleep(5)  # for Prometheus to see the last of it, when new users have been read
 
     messages = simulator.sent[("__name__", "librechat_messages_total"),]
     assert messages > 500

@@ -370,9 +370,9 @@ class Simulator:
         complete = ("content", "tokenCount", "finish_reason", "metadata")
         half = {key: value for key, value in answer.items() if key not in complete}
         self.save(half | {"unfinished": True} | ({"model": None} if answer.get("endpoint") == "agents" else {}))
-        self.save(answer)
         for transaction in self.transactions(question, answer):
             self.database["transactions"].insert_one(transaction)
+        self.save(answer)
         if answer.get("endpoint") == "agents" and self._billing.random() < 0.2:
             self.ask_subagent(question, answer)
         return answer

@@ -85,7 +85,7 @@ class _MembersCollector(Collector):
                 yield samples.family(metric)
 
     def _read(self, ledger: Ledger, now: datetime) -> Values:
-        members = ledger.membership.members()
+        members: Mapping[str, Member] = ledger.membership.members()
         if ledger.totals.user_key is not raw:
             members = {ledger.totals.user_key(user): member for user, member in members.items()}
         windows, seen = ledger.totals.windows, ledger.totals.seen(SEEN)

@@ -46,17 +46,17 @@ def _metrics(kind: str, variant: str) -> tuple[Metric, Metric, Metric]:
 
 
 def _collectors(kind: str, variant: str = "") -> list[Collector]:
-    """What was charged to somebody stays so."""
+    """What was charged to somebody stays so; there are no payers as long as it is not known who pays."""
     messages, tokens, cost = _metrics(kind, variant)
 
     def add_messages(samples: Samples, group: MessageGroup) -> None:
-        for name, count in group.payers[kind].items() if messages.name not in group.counted else ():
+        for name, count in group.payers.get(kind, {}).items() if messages.name not in group.counted else ():
             samples.add(messages, count, name)
 
     def add_billed(samples: Samples, billed: Billed) -> None:
         if billed.kind not in ("prompt", "completion") or cost.name in billed.counted:
             return
-        for name in billed.payers[kind]:
+        for name in billed.payers.get(kind, ()):
             samples.add(cost, billed.charged, name)
             for token_type, count in billed.by_token_type().items():
                 samples.add(tokens, count, name, token_type)

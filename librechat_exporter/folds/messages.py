@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from librechat_exporter.folds.payers import Payers
 from librechat_exporter.ledger.cell import Cell, Pins
@@ -161,8 +161,7 @@ class MessagesFold(Fold[MessageGroup]):
             if one.kind.subagent:
                 counted.append(self._found_subagents(reading, one, cell, threads))
             else:
-                is_early = row["_id"].generation_time > reading.now - _NAMELESS
-                counted.append(self._found(reading, one, cell, labels, questions, may_be_named=is_early))
+                counted.append(self._found(reading, one, row["_id"].generation_time, cell, labels, questions))
         agents = [one.pins.agent if one.pins is not None else None for one in counted]
         return counted, self._seen(reading, found, agents)
 
@@ -184,19 +183,18 @@ class MessagesFold(Fold[MessageGroup]):
         self,
         reading: Reading,
         one: Message,
+        made: datetime,
         cell: Cell | None,
         labels: _Labels,
         questions: Mapping[Link, Question],
-        *,
-        may_be_named: bool,
     ) -> Found:
         """An agent that is given another model, and a question that is edited, move no count of an answer.
 
-        may_be_named: if it has no model yet, it may get one.
+        made: the time of its `_id`.
         """
         pins = cell.pins if cell is not None else None
         named, agent = self._named(reading, one, pins, labels)
-        model = None if may_be_named and one.is_nameless else named
+        model = None if one.is_nameless and made > reading.now - _NAMELESS else named
         asked: Sequence[Question] = ()
         prompt, is_asked = None, True
         if not one.kind.by_user:
@@ -207,13 +205,14 @@ class MessagesFold(Fold[MessageGroup]):
                 prompt = before if before is not None else question.tokens
             asked = (question._replace(tokens=prompt or 0),)
         counted = cell.names() if cell is not None else frozenset()
-        payers = self._payers.of_all(reading, one.users)
+        waits = self._payers.are_unknown(reading, one.user, made)
+        payers = self._payers.of_all(reading, one.users) if not waits else {}
         group = _group(reading, one, model, agent, asked, payers, counted)
         created = abs(one.moment)
         moment = Moment(created, one.user, one.conversation, bool(one.tool_calls[0]))
-        is_final = is_asked and model is not None and created <= reading.now.timestamp()
+        is_final = is_asked and model is not None and created <= reading.now.timestamp() and not waits
         pins = Pins(one.kind.model, _NOT_NAMED if model is None else model, prompt, agent)
-        return Found(self.count(reading, (group,)), pins, is_final, one.unsettled, moment)
+        return Found(self.count(reading, (group,)), pins, is_final, one.unsettled or waits, moment)
 
     @staticmethod
     def _named(reading: Reading, one: Message, pins: Pins | None, labels: _Labels) -> tuple[str, str | None]:

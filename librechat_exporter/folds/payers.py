@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import Any
 
 from librechat_exporter.ledger.fold import Counting, Reading
@@ -20,6 +21,16 @@ class Payers:
         metrics = (metric for counting in countings for metric in counting.metrics)
         self._kinds = sorted({one.labels[0] for one in metrics if one.labels} & {GROUP, DOMAIN, USER})
         self._name_user = name_user
+
+    def are_unknown(self, reading: Reading, user: str | None, made: datetime) -> bool:
+        """The user of a document that was made then may have come since users were read: who pays is not known yet.
+
+        Raises PyMongoError, TimeoutError.
+        """
+        if user is None or not {GROUP, DOMAIN}.intersection(self._kinds):
+            return False
+        members = reading.members()
+        return members is not None and members.may_lack(user, made)
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

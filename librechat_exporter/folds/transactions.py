@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 from librechat_exporter.folds.payers import Payers
 from librechat_exporter.ledger.cell import Cell
@@ -20,6 +21,8 @@ CLASSES = ("local", "external", "unclassified")
 SEEN_BY_CLASS = {name: f"window_{name}" for name in CLASSES}
 # Of chat requests, of which everything else is background.
 CHAT_CONTEXTS = frozenset(("message", "incomplete", "abort", "subagent", "sequential"))
+# The answer that a transaction is billed for is saved soon after it: until then each scrape looks for it.
+_AWAITED = timedelta(minutes=2)
 
 
 def class_of(model: str, external: re.Pattern[str] | None) -> str:
@@ -65,10 +68,15 @@ class TransactionsFold(Fold[Billed]):
         found = []
         for one, row, names, answer in zip(groups, rows, counted, wanted, strict=True):
             agent = agents.get(answer) if answer is not None else None
-            charged = one._replace(agent=agent, payers=self._payers.of(reading, one.user), counted=names)
+            made = row["_id"].generation_time
+            waits = self._payers.are_unknown(reading, one.user, made)
+            payers = self._payers.of(reading, one.user) if not waits else {}
+            charged = one._replace(agent=agent, payers=payers, counted=names)
             is_past = abs(row["created"]) / 1000 <= reading.now.timestamp()
             may_be_answered = answer is not None and answer not in agents
-            found.append(Found(self.count(reading, (charged,)), final=is_past and not may_be_answered))
+            is_awaited = may_be_answered and made > reading.now - _AWAITED
+            is_final = is_past and not may_be_answered and not waits
+            found.append(Found(self.count(reading, (charged,)), final=is_final, unsettled=is_awaited or waits))
         return found, self._seen(groups)
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:

@@ -15,7 +15,7 @@ from librechat_exporter.ledger.windowed import HOUR, hour_of
 from librechat_exporter.librechat.database import LibreChat, Span
 from librechat_exporter.librechat.expressions import Document, Expression
 from librechat_exporter.librechat.fields import Without
-from librechat_exporter.librechat.members import Member
+from librechat_exporter.librechat.members import Members
 from librechat_exporter.librechat.messages import Link, Question
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.metrics.metric import Metric
@@ -50,6 +50,10 @@ class Kind:
     shape: str
 
 
+def _no_members() -> Members | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Reading:
     """A fold reads and counts with these, as of the server's time `now`.
@@ -65,7 +69,7 @@ class Reading:
     kept: datetime | None
     only: Collection[str] | None = None
     questions: Cache[Link, Question] = field(default_factory=lambda: Cache(0))
-    members: Callable[[], Mapping[str, Member] | None] = dict
+    members: Callable[[], Members | None] = _no_members
 
     def samples(self) -> Samples:
         return Samples(self.guard, self.only)

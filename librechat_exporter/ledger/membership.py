@@ -1,12 +1,11 @@
 """Whom users belong to when usage is counted."""
 
 import time
-from collections.abc import Mapping
 
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.librechat.database import LibreChat, allowed
-from librechat_exporter.librechat.members import Member, read_members
+from librechat_exporter.librechat.members import Members, read_members
 from librechat_exporter.refreshed import Refreshed
 
 # How long the first reading is waited for. What cannot be counted until then is counted when it is there.
@@ -21,15 +20,15 @@ class Membership:
         self._librechat = librechat
         self._every = every
         self._groups = groups
-        self._refreshed: Refreshed[Mapping[str, Member]] = Refreshed("users and groups", at_once=0.0)
-        self._last: Mapping[str, Member] | None = None
+        self._refreshed: Refreshed[Members] = Refreshed("users and groups", at_once=0.0)
+        self._last: Members | None = None
 
     @property
     def age(self) -> float:
         """Seconds since it was read, infinite if it never was."""
         return self._refreshed.age
 
-    def members(self) -> Mapping[str, Member]:
+    def members(self) -> Members:
         """All users by their ids. The same object until they are read anew.
 
         Raises PyMongoError, TimeoutError as long as they have never been read.
@@ -41,9 +40,9 @@ class Membership:
                 raise
         return self._last
 
-    def for_counting(self) -> Mapping[str, Member] | None:
+    def for_counting(self) -> Members | None:
         """None where users may not be read: usage is counted all the same. Raises as members()."""
         return allowed(self.members)
 
-    def _read(self) -> Mapping[str, Member]:
+    def _read(self) -> Members:
         return read_members(self._librechat, groups=self._groups)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from librechat_exporter.librechat.database import LibreChat, allowed
@@ -31,10 +32,22 @@ NOBODY = Member((), UNKNOWN, None)
 UNREAD = Member(None, UNKNOWN, None)
 
 
-def read_members(librechat: LibreChat, *, groups: bool) -> dict[str, Member]:
-    """All users by their ids, with their groups if these are asked for."""
+class Members(dict[str, Member]):
+    """All users by their ids, as they were at a time of the server's."""
+
+    def __init__(self, as_of: datetime) -> None:
+        super().__init__()
+        self.as_of = as_of
+
+    def may_lack(self, user: str, made: datetime) -> bool:
+        """A user of whom there is a document that was made at this time, to the second, may have come since."""
+        return user not in self and made + timedelta(seconds=1) > self.as_of
+
+
+def read_members(librechat: LibreChat, *, groups: bool) -> Members:
+    """Their groups are read if these are asked for."""
+    members = Members(librechat.now())
     listed = allowed(lambda: _groups_by_member(librechat)) if groups else None
-    members: dict[str, Member] = {}
     for row in librechat.stream("users", {}, {"$project": USER_RECORD}):  # there may be very many
         user = str(row["_id"])
         of_user = None

@@ -15,6 +15,7 @@ from dashboards.panels import (
 )
 from dashboards.payers import PAYERS
 from dashboards.queries import RANGE, I, M, increase, quantile, rate
+from dashboards.service import SERVICE
 
 OVERVIEW: Rows = {
     "Now": [
@@ -439,6 +440,7 @@ def dashboards() -> dict[str, Dashboard]:
             PAYERS,
         ),
         "users-and-adoption": ("users", "users and adoption", "Who uses LibreChat, and how", USERS),
+        "librechat-service": ("service", "LibreChat service", "LibreChat's own metrics beside the exporter's", SERVICE),
         "quality": ("quality", "quality", "What fails, how long users wait, what they think of it", QUALITY),
         "tools-and-agents": ("tools", "tools and agents", "Which tools, MCP servers and agents are used", TOOLS),
         "exporter-health": ("health", "exporter health", "Whether these figures can be relied on", HEALTH),

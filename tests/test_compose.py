@@ -22,7 +22,7 @@ pytestmark = pytest.mark.image
 
 DEPLOY = ROOT / "deploy" / "librechat"
 SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "docker-compose.override.yml").read_text())["services"]
-STARTED = ("mongodb", "exporter", "prometheus", "alertmanager")
+STARTED = ("mongodb", "api", "exporter", "prometheus", "alertmanager")
 # LibreChat's own file, as far as it matters here.
 LIBRECHATS = """
 services:
@@ -63,6 +63,17 @@ def stand_in_of_mongo(containers: Containers) -> None:
         """ENTRYPOINT ["sh", "-c", "exec \\"$@\\" --bind_ip_all", "sh"]\n"""
     )
     containers.build("mongo:8.0.17", folder)
+
+
+def stand_in_of_librechat(containers: Containers) -> None:
+    """It serves metrics to who bears the token, and nothing else."""
+    folder = containers.folder / "librechat-api"
+    shutil.copytree(ROOT / "tools", folder / "tools")
+    (folder / "Dockerfile").write_text(
+        "FROM librechat-exporter\nCOPY tools /app/tools\n"
+        'CMD ["python", "-m", "tools.mock_servers", "--address", "0.0.0.0", "--token", "s3cret"]\n'
+    )
+    containers.build("librechat", folder)
 
 
 class Stack:
@@ -107,6 +118,7 @@ def stack(containers: Containers) -> Iterator[Stack]:
     containers.base("bookworm")
     containers.build("librechat-exporter", ROOT)
     stand_in_of_mongo(containers)
+    stand_in_of_librechat(containers)
     stand_in(containers, SERVICES["prometheus"]["image"], "prometheus", "/bin/prometheus")
     stand_in(containers, SERVICES["alertmanager"]["image"], "prometheus-alertmanager", "/bin/alertmanager")
     folder = containers.folder / "librechat"
@@ -160,7 +172,7 @@ def test_every_target_is_up_and_every_rule_is_evaluated(stack: Stack) -> None:
 
 
 def test_an_alert_reaches_alertmanager(stack: Stack) -> None:
-    """LibreChat itself is not started here: that is one."""
+    """LibreChat's stand-in has metrics, and no health: that is one."""
 
     def alerts() -> set[str]:
         return {one["labels"]["alertname"] for one in stack.get("alertmanager", 9093, "/api/v2/alerts") or ()}

@@ -157,6 +157,21 @@ def test_probes_and_prometheus_follow_scheme_and_credentials() -> None:
     assert (endpoint["authorization"], "basicAuth" in endpoint) == ({"credentials": secret}, False)
 
 
+def test_librechats_own_metrics_are_scraped_with_the_token() -> None:
+    """The component's are the chart's; both are off by default."""
+    assert "librechat" not in str(rendered()["ServiceMonitor"]["spec"]["endpoints"])
+    own = rendered(serviceMonitor={"enabled": False}, librechat={"serviceMonitor": {"enabled": True}})["ServiceMonitor"]
+    component = yaml.safe_load((BASE / "components" / "librechat-metrics" / "servicemonitor.yaml").read_text())
+    assert without_helms(own) == component
+    [endpoint] = own["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": "librechat-exporter", "key": "metrics-secret"}
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "librechat-api"}]
+    elsewhere = {"enabled": True, "namespace": "chat", "selector": {"app": "lc"}, "labels": {"release": "monitoring"}}
+    other = rendered(serviceMonitor={"enabled": False}, librechat={"serviceMonitor": elsewhere})["ServiceMonitor"]
+    assert other["spec"]["namespaceSelector"] == {"matchNames": ["chat"]}
+    assert other["metadata"]["labels"]["release"] == "monitoring"
+
+
 def test_the_component_of_the_token_is_the_charts() -> None:
     """Its patches add to the base what the chart adds for the same."""
     patched = base()

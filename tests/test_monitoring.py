@@ -6,6 +6,8 @@ import re
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -28,6 +30,7 @@ BESIDE = ROOT / "deploy" / "librechat"
 RULES = sorted((FOLDER / "rules").glob("*.yml"))
 VARIABLES = {"$__rate_interval": "10s", "$__range": "1m", "$instance": ".*", "$model": ".*", "$served": ".*"}
 SECONDS = 15
+TOKEN = "s3cret"  # noqa: S105
 # Known once Prometheus has seen a month begin; its own test tells that time.
 NOT_AT_FIRST = {"instance:librechat_llm_cost_usd:month_start"}
 
@@ -48,9 +51,15 @@ class _Healthy(BaseHTTPRequestHandler):
 def configuration(exporter: Process, ports: dict[str, int]) -> str:
     """prometheus.yml, as fast as a test wants it, with the targets where they are here."""
     given = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-    [ours] = [job for job in given["scrape_configs"] if job["job_name"] == "librechat"]
+    secret = exporter.folder / "metrics_secret"
+    secret.write_text(TOKEN)
     script = yaml.safe_load((FOLDER / "docker-compose.yml").read_text())["services"]["prometheus"]["entrypoint"][2]
-    assert f"> {ours.pop('authorization')['credentials_file']};" in script
+    for job in given["scrape_configs"]:
+        if "authorization" in job:
+            assert f"> {job['authorization']['credentials_file']}\n" in script
+            job["authorization"]["credentials_file"] = str(secret)
+        for found in job.pop("file_sd_configs", ()):
+            assert f"> {found['files'][0]}\n" in script
     del given["otlp"]  # Debian's Prometheus is older than it
     given["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     given["rule_files"] = [str(exporter.folder / path.name) for path in RULES]
@@ -58,7 +67,7 @@ def configuration(exporter: Process, ports: dict[str, int]) -> str:
         (exporter.folder / path.name).write_text(re.sub(r"interval: \w+", "interval: 1s", path.read_text()))
     targets = {"librechat": exporter.port} | ports
     given["scrape_configs"] = [one for one in given["scrape_configs"] if one["job_name"] in targets]
-    assert len(given["scrape_configs"]) == 1 + 4
+    assert len(given["scrape_configs"]) == 1 + 5
     for job in given["scrape_configs"]:
         job.pop("dns_sd_configs", None)
         job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
@@ -100,6 +109,7 @@ def prometheus(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> It
     exporter.scrape()
     names = ("vllm", "dcgm", "node", "cadvisor", "claude_code")
     mocks = {name: mock_servers.serve(getattr(mock_servers, name), "127.0.0.1", 0) for name in names}
+    mocks["librechat-api"] = mock_servers.serve(mock_servers.librechat, "127.0.0.1", 0, TOKEN)
     ports = {name: port for name, (port, _) in mocks.items()}
     stop = threading.Event()
     traffic = threading.Thread(target=simulator.run, args=(20, stop))
@@ -224,6 +234,7 @@ def test_recording_rules_are_named_by_the_convention() -> None:
 def hosts(job: dict[str, Any]) -> list[str]:
     """Whom a job scrapes. A name that only a profile brings is looked up, so that it is no target without that."""
     looked_up = [f"{name}:{one['port']}" for one in job.get("dns_sd_configs", ()) for name in one["names"]]
+    looked_up += [file for one in job.get("file_sd_configs", ()) for file in one["files"]]
     return looked_up or [target for one in job["static_configs"] for target in one["targets"]]
 
 
@@ -284,3 +295,23 @@ def test_the_stack_beside_librechat_is_the_development_stacks() -> None:
     for name in ("prometheus", "grafana"):
         assert ours[name]["image"] == beside[name]["image"]
     assert ours["prometheus"]["entrypoint"] == beside["prometheus"]["entrypoint"]
+
+
+def test_librechats_own_metrics_want_their_token() -> None:
+    port, stop = mock_servers.serve(mock_servers.librechat, "127.0.0.1", 0, TOKEN)
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+    finally:
+        stop()
+
+
+@pytest.mark.parametrize(("secret", "targets"), [("", None), (TOKEN, [{"targets": ["api:3080"]}])])
+def test_librechat_is_scraped_where_it_has_a_secret(secret: str, targets: object, tmp_path: Path) -> None:
+    service = yaml.safe_load((BESIDE / "docker-compose.override.yml").read_text())["services"]["prometheus"]
+    script = service["entrypoint"][2].replace("$$", "$").replace("> /tmp/", f"> {tmp_path}/").replace("exec ", "true ")
+    environment = {"METRICS_SECRET": secret, "LIBRECHAT_ADDRESS": "api:3080", "PATH": "/usr/bin:/bin"}
+    subprocess.run(["/bin/sh", "-ec", script, "prometheus"], env=environment, check=True)
+    assert (tmp_path / "metrics_secret").read_text() == secret
+    written = tmp_path / "librechat-api.json"
+    assert (json.loads(written.read_text()) if written.exists() else None) == targets

@@ -1,4 +1,5 @@
-"""Metrics that the servers beside LibreChat would serve, without them: vLLM, GPUs, a machine, containers, agents.
+"""Metrics that LibreChat and the servers beside it would serve, without them: LibreChat's own, vLLM, GPUs, a machine,
+containers, agents.
 
 The names and labels are theirs; the numbers follow a load that rises and falls within minutes. For the demo and tests:
 `python -m tools.mock_servers` serves each on its usual port.
@@ -10,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
@@ -79,6 +82,63 @@ def vllm(now: float) -> Iterable[Metric]:
     yield _latency("vllm:e2e_request_latency_seconds", "A whole request", 4.0, done)
 
 
+# By the upper bounds of their buckets, in seconds.
+_HTTP = ("0.05", "0.1", "0.3", "0.5", "1", "3", "5", "+Inf")
+_STREAM = ("1", "5", "15", "30", "60", "300", "1800", "+Inf")
+_QUERY = ("0.005", "0.05", "0.1", "0.5", "1", "5", "+Inf")
+_MILESTONE = ("0.005", "0.1", "0.5", "1", "2.5", "5", "10", "30", "300", "+Inf")
+
+
+def _durations(
+    name: str, text: str, bounds: tuple[str, ...], typical: float, done: Mapping[Any, float], *labels: str
+) -> Metric:
+    """By labels, how many there were; their durations are spread around a typical one, in seconds."""
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for key, count in done.items():
+        buckets = [(bound, count * (1 - math.exp(-float(bound) / typical))) for bound in bounds]
+        family.add_metric(key, buckets, count * typical)
+    return family
+
+
+def librechat(now: float) -> Iterable[Metric]:
+    """LibreChat's own metrics, as of 0.8.7 and, for the last two, later; with some of Node's."""
+    done = 3 * work(now)
+    paths = [("GET", "/api/convos"), ("GET", "/api/messages/#id"), ("POST", "/api/agents/chat/#id"), ("GET", "/#path")]
+    requests = {(*path, "200"): done for path in paths} | {
+        (*paths[2], "500"): done / 200,
+        (*paths[1], "404"): done / 50,
+    }
+    http = ("method", "path", "status")
+    yield _counter("http_requests_total", "HTTP requests", requests, *http)
+    yield _durations("http_request_duration_seconds", "Their duration", _HTTP, 0.08, requests, *http)
+    yield _gauge("http_requests_in_flight", "Under way", {(): round(6 * load(now))})
+    stream = ("GET", "/api/agents/chat/stream/#id")
+    streams = {(*stream, "200"): done / 2, (*stream, "499"): done / 20}
+    yield _counter("sse_streams_total", "Streams", streams, *http)
+    yield _gauge("sse_streams_in_flight", "Streams under way", {stream: round(20 * load(now))}, "method", "path")
+    yield _durations("sse_stream_duration_seconds", "Their duration", _STREAM, 12, streams, *http)
+    uploads = {("POST", "/api/files", "200"): done / 10}
+    yield _counter("upload_requests_total", "Uploads", uploads, *http)
+    sizes = {key: count * 3e5 for key, count in uploads.items()}
+    yield _counter("upload_bytes_total", "Their bytes", sizes, *http)
+    queries = {(model, "find", "success"): done * 4 for model in ("Message", "Conversation", "User")}
+    asked = ("model", "operation", "status")
+    yield _counter("mongoose_queries_total", "Queries", queries, *asked)
+    yield _durations("mongoose_query_duration_seconds", "Their duration", _QUERY, 0.01, queries, *asked)
+    jobs = {
+        ("memory", result): done * share for result, share in (("created", 1), ("completed", 0.96), ("error", 0.02))
+    }
+    yield _counter("generation_jobs_total", "Generation jobs", jobs, "store", "result")
+    yield _gauge("generation_jobs_in_flight", "Under way", {("memory",): round(20 * load(now))}, "store")
+    yield _counter("agent_startups_total", "Starts of agents", {("success",): done}, "result")
+    milestones = {("first_content_delta_queued",): done}
+    name = "agent_startup_milestone_duration_seconds"
+    yield _durations(name, "Until a milestone", _MILESTONE, 1.5, milestones, "milestone")
+    yield _gauge("nodejs_eventloop_lag_p99_seconds", "Lag of the event loop", {(): 0.01 + 0.02 * load(now)})
+    yield _gauge("nodejs_heap_size_used_bytes", "Heap", {(): 3e8 + 1e8 * load(now)})
+    yield _gauge("process_resident_memory_bytes", "Memory", {(): 5e8 + 1e8 * load(now)})
+
+
 def dcgm(now: float) -> Iterable[Metric]:
     labels = ("gpu", "UUID", "modelName", "Hostname")
     cards = [(str(number), f"GPU-{number}", "NVIDIA H100 80GB HBM3", "llm1") for number in range(2)]
@@ -136,6 +196,7 @@ def claude_code(now: float) -> Iterable[Metric]:
 
 
 SERVERS: dict[int, Callable[[float], Iterable[Metric]]] = {
+    3080: librechat,
     8000: vllm,
     9400: dcgm,
     9100: node,
@@ -154,11 +215,35 @@ class _Mock(Collector):
         return self._families(_PERIOD / 2 + time.monotonic() - self._started)
 
 
-def serve(families: Callable[[float], Iterable[Metric]], address: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serves them under /metrics. Returns the port, which is a free one for 0, and what ends it."""
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_arguments: Any) -> None:
+        """Nothing to say."""
+
+
+def serve(
+    families: Callable[[float], Iterable[Metric]], address: str, port: int, token: str = ""
+) -> tuple[int, Callable[[], None]]:
+    """Serves them under /metrics, to those who bear the token.
+
+    Returns the port, which is a free one for 0, and what ends it.
+    """
     registry = CollectorRegistry()
     registry.register(_Mock(families))
-    server, thread = start_http_server(port, address, registry)
+    metrics = make_wsgi_app(registry)
+
+    def application(environ: Any, start: Any) -> Any:
+        if token and environ.get("HTTP_AUTHORIZATION") != f"Bearer {token}":
+            start("401 Unauthorized", [("Content-Type", "text/plain")])
+            return [b"Unauthorized\n"]
+        return metrics(environ, start)
+
+    server = make_server(address, port, application, _Server, _Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
 
     def stop() -> None:
         server.shutdown()
@@ -171,9 +256,10 @@ def serve(families: Callable[[float], Iterable[Metric]], address: str, port: int
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.mock_servers", description=__doc__)
     parser.add_argument("--address", default="127.0.0.1", help="where to listen; 0.0.0.0 within a container")
+    parser.add_argument("--token", default="", help="LibreChat's METRICS_SECRET")
     arguments = parser.parse_args()
     for port, families in SERVERS.items():
-        serve(families, arguments.address, port)
+        serve(families, arguments.address, port, arguments.token if families is librechat else "")
         print(f"{families.__name__}: http://{arguments.address}:{port}/metrics", flush=True)
     threading.Event().wait()
     return 0

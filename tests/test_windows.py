@@ -49,6 +49,25 @@ def set_clock(one: Exporter, now: datetime) -> None:
     one.at = now
 
 
+def test_what_comes_while_a_scrape_reads_is_in_its_windows_with_the_next(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    """The clock is read before the documents; nobody waits for the ticker, as a chat may be deleted until then."""
+    coming = NOW + timedelta(milliseconds=500)
+    database["messages"].insert_one(answer(coming, 1))
+    database["transactions"].insert_one(charge(coming, 2, ANN, "gpt-4o"))
+    database["users"].insert_one(document(coming, 3))
+    one = exporter(NOW)
+    values = one.scrape()
+    assert (of(values, "answers_per_model"), of(values, "new_users")) == (None, 0)
+    set_clock(one, NOW + timedelta(seconds=1))
+    one.scrape()
+    for collection in ("messages", "transactions", "users"):
+        database[collection].delete_many({})
+    values = one.scrape()
+    assert (of(values, "answers_per_model"), of(values, "new_users"), of(values, "tokens_per_model")) == (1, 1, 10)
+
+
 def test_nothing_shrinks_when_it_is_deleted(database: Database[Document], exporter: MakeExporter) -> None:
     database["messages"].insert_many([answer(NOW, 1), answer(NOW - timedelta(days=3), 2, error=True)])
     database["transactions"].insert_many(

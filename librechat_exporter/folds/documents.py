@@ -47,7 +47,7 @@ class DocumentsFold(Fold[DocumentGroup]):
             labels = tuple(next(texts) for _ in counting.labels)
             if not row.get(f"without {counting.names[0]}"):
                 counting.add(samples, DocumentGroup(1, labels, reading.hour(created)))
-        return Found(samples, final=created <= reading.now.timestamp())
+        return Found(samples, final=created <= reading.now.timestamp(), unsettled=reading.is_coming(created))
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
         samples = reading.samples()

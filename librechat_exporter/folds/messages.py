@@ -212,7 +212,8 @@ class MessagesFold(Fold[MessageGroup]):
         moment = Moment(created, one.user, one.conversation, bool(one.tool_calls[0]))
         is_final = is_asked and model is not None and created <= reading.now.timestamp() and not waits
         pins = Pins(one.kind.model, _NOT_NAMED if model is None else model, prompt, agent)
-        return Found(self.count(reading, (group,)), pins, is_final, one.unsettled or waits, moment)
+        is_unsettled = one.unsettled or waits or reading.is_coming(created)
+        return Found(self.count(reading, (group,)), pins, is_final, is_unsettled, moment)
 
     @staticmethod
     def _named(reading: Reading, one: Message, pins: Pins | None, labels: _Labels) -> tuple[str, str | None]:

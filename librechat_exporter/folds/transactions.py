@@ -72,11 +72,13 @@ class TransactionsFold(Fold[Billed]):
             waits = self._payers.are_unknown(reading, one.user, made)
             payers = self._payers.of(reading, one.user) if not waits else {}
             charged = one._replace(agent=agent, payers=payers, counted=names)
-            is_past = abs(row["created"]) / 1000 <= reading.now.timestamp()
+            created = abs(row["created"]) / 1000
+            is_past = created <= reading.now.timestamp()
             may_be_answered = answer is not None and answer not in agents
             is_awaited = may_be_answered and made > reading.now - _AWAITED
             is_final = is_past and not may_be_answered and not waits
-            found.append(Found(self.count(reading, (charged,)), final=is_final, unsettled=is_awaited or waits))
+            is_unsettled = is_awaited or waits or reading.is_coming(created)
+            found.append(Found(self.count(reading, (charged,)), final=is_final, unsettled=is_unsettled))
         return found, self._seen(groups)
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:

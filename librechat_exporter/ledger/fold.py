@@ -22,6 +22,7 @@ from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
 
 _HOUR_SECONDS = HOUR.total_seconds()
+_COMING_SECONDS = 60.0
 
 _Group = TypeVar("_Group")
 _K = TypeVar("_K")
@@ -81,6 +82,10 @@ class Reading:
         """The hour of a Unix time, as the last label of what is counted in windows; None if it is in no window."""
         since, until = self._bounds
         return str(int(created // _HOUR_SECONDS)) if since <= created <= until else None
+
+    def is_coming(self, created: float) -> bool:
+        """A document of this Unix time was made while this was read: the next reading finds it in its windows."""
+        return self._bounds[1] < created <= self._bounds[1] + _COMING_SECONDS
 
     @functools.cached_property
     def _bounds(self) -> tuple[float, float]:

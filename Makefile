@@ -34,6 +34,7 @@ lint:
 
 test: lint
 	tools/debian-packages.sh
+	tools/newer-debian.sh
 	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-quick:

@@ -113,6 +113,7 @@ LLM: Rows = {
     ],
 }
 
+_CHOSEN = 'session_id=~"$session"'
 _WHOLE = "Sessions that sent anything in this time, counted whole"
 
 
@@ -166,17 +167,51 @@ CODING: Rows = {
         lines("Time at work, per hour", (_per_hour("active_time_seconds_total", "type"), "{{type}}"), unit="s"),
         bars("Tokens by type", _sessions("token_usage_tokens_total", "type"), "{{type}}", text=_WHOLE),
     ],
+    "Sessions, where their ids are kept": [
+        rows_of(
+            "Sessions",
+            {
+                "cost": _sessions("cost_usage_USD_total", "session_id", _CHOSEN),
+                "input": _sessions("token_usage_tokens_total", "session_id", f'{_CHOSEN}, type="input"'),
+                "output": _sessions("token_usage_tokens_total", "session_id", f'{_CHOSEN}, type="output"'),
+                "from cache": _sessions("token_usage_tokens_total", "session_id", f'{_CHOSEN}, type="cacheRead"'),
+                "to cache": _sessions("token_usage_tokens_total", "session_id", f'{_CHOSEN}, type="cacheCreation"'),
+                "time at work": _sessions("active_time_seconds_total", "session_id", _CHOSEN),
+                "lines": _sessions("lines_of_code_count_total", "session_id", _CHOSEN),
+                "commits": _sessions("commit_count_total", "session_id", _CHOSEN),
+            },
+            units={"cost": "currencyUSD", "time at work": "s"},
+            span=24,
+            text="Choose one above to see it alone",
+        ),
+        lines(
+            "Tokens of these sessions per hour, by type",
+            (_per_hour("token_usage_tokens_total", "type", _CHOSEN), "{{type}}"),
+            stacked=True,
+        ),
+        lines(
+            "Cost of these sessions per hour",
+            (_per_hour("cost_usage_USD_total", "session_id", _CHOSEN), "{{session_id}}"),
+            unit="currencyUSD",
+            stacked=True,
+        ),
+    ],
 }
 
 
 def dashboards() -> dict[str, Dashboard]:
     """By the names of their files."""
     served = variable("served", "Served model", 'label_values({__name__=~"vllm[:_]num_requests_running"}, model_name)')
+    session = variable("session", "Session", "label_values(claude_code_session_count_total, session_id)")
     return {
         "llm-servers": build(
             "librechat-llm", "LibreChat: LLM servers", "vLLM, GPUs and machines beside LibreChat's demand", LLM, served
         ),
         "coding-agents": build(
-            "librechat-coding", "LibreChat: coding agents", "Claude Code beside LibreChat, over OpenTelemetry", CODING
+            "librechat-coding",
+            "LibreChat: coding agents",
+            "Claude Code beside LibreChat, over OpenTelemetry",
+            CODING,
+            session,
         ),
     }

@@ -28,7 +28,14 @@ FOLDER = ROOT / "prometheus-dev"
 DASHBOARDS = sorted([FOLDER / "Grafana-Dashboard-template.json", *(FOLDER / "grafana" / "dashboards").glob("*.json")])
 BESIDE = ROOT / "deploy" / "librechat"
 RULES = sorted((FOLDER / "rules").glob("*.yml"))
-VARIABLES = {"$__rate_interval": "10s", "$__range": "1m", "$instance": ".*", "$model": ".*", "$served": ".*"}
+VARIABLES = {
+    "$__rate_interval": "10s",
+    "$__range": "1m",
+    "$instance": ".*",
+    "$model": ".*",
+    "$served": ".*",
+    "$session": ".*",
+}
 SECONDS = 15
 TOKEN = "s3cret"  # noqa: S105
 # Known once Prometheus has seen a month begin; its own test tells that time.

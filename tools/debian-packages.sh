@@ -4,6 +4,7 @@
 set -eu
 missing=
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+command -v amtool >/dev/null 2>&1 || missing="$missing prometheus-alertmanager"
 command -v mariadbd-safe >/dev/null 2>&1 || missing="$missing mariadb-server"
 if [ "${1:-}" = images ]; then
     for program in buildah podman crun debootstrap; do

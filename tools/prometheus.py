@@ -3,9 +3,19 @@
 import json
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from tools.private_server import PrivateServer
+
+
+def answers(url: str) -> bool:
+    """True if there is an answer, and it tells of no failure."""
+    try:
+        with urllib.request.urlopen(url, timeout=1):  # noqa: S310
+            return True
+    except OSError:
+        return False
 
 
 class Prometheus(PrivateServer):
@@ -13,8 +23,9 @@ class Prometheus(PrivateServer):
 
     name = "prometheus"
 
-    def __init__(self, configuration: str) -> None:
+    def __init__(self, configuration: str, program: str | Path = "prometheus") -> None:
         self._configuration = configuration
+        self._program = program
         super().__init__()
 
     @property
@@ -26,18 +37,14 @@ class Prometheus(PrivateServer):
 
     def command(self) -> list[str]:
         return [
-            "prometheus",
+            str(self._program),
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'tsdb'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
         ]
 
     def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):  # noqa: S310
-                return True
-        except OSError:
-            return False
+        return answers(f"{self.url}/-/ready")
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an API's answer. Raises urllib.error.HTTPError, for a wrong query among others."""

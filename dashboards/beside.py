@@ -14,6 +14,10 @@ def _vllm_quantile(share: float, histogram: str) -> str:
     return f"histogram_quantile({share}, sum by (le) (rate({_vllm(histogram + '_bucket')}[$__rate_interval])))"
 
 
+def _litellm_quantile(share: float, histogram: str, by: str = "le") -> str:
+    return f"histogram_quantile({share}, sum by ({by}) (rate({histogram}_bucket[$__rate_interval])))"
+
+
 LLM: Rows = {
     "Demand and supply": [
         lines(
@@ -64,6 +68,51 @@ LLM: Rows = {
             span=12,
             steps=BAD_ABOVE_TENTH,
             text="For each that runs",
+        ),
+    ],
+    "First words": [
+        lines(
+            "Until the first token, p95",
+            (
+                "histogram_quantile(0.95, sum by (le) (rate(agent_startup_milestone_duration_seconds_bucket"
+                '{milestone="first_content_delta_queued"}[$__rate_interval])))',
+                "LibreChat's users",
+            ),
+            (_vllm_quantile(0.95, "time_to_first_token_seconds"), "vLLM"),
+            (_vllm_quantile(0.95, "request_queue_time_seconds"), "of that in vLLM's queue"),
+            (_litellm_quantile(0.95, "litellm_llm_api_time_to_first_token_metric"), "LiteLLM's providers"),
+            unit="s",
+            text="What users wait for beyond the models is LibreChat's: tools, files, memory",
+        ),
+    ],
+    "LiteLLM's proxy, and Ollama behind it": [
+        lines(
+            "Answers per second, by model",
+            (
+                "sum by (litellm_model_name) (rate(litellm_deployment_success_responses_total[$__rate_interval]))",
+                "{{litellm_model_name}}",
+            ),
+            stacked=True,
+        ),
+        lines(
+            "Failures among all, by provider",
+            (
+                "sum by (api_provider) (rate(litellm_deployment_failure_responses_total[$__rate_interval])) / ("
+                "sum by (api_provider) (rate(litellm_deployment_success_responses_total[$__rate_interval])) + "
+                "sum by (api_provider) (rate(litellm_deployment_failure_responses_total[$__rate_interval])))",
+                "{{api_provider}}",
+            ),
+            unit="percentunit",
+        ),
+        lines(
+            "Whole requests, by model, p95",
+            (_litellm_quantile(0.95, "litellm_request_total_latency_metric", "le, model"), "{{model}}"),
+            unit="s",
+        ),
+        lines(
+            "Tokens per second, by model",
+            ("sum by (model) (rate(litellm_total_tokens_metric_total[$__rate_interval]))", "{{model}}"),
+            stacked=True,
         ),
     ],
     "GPUs": [

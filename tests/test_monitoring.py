@@ -74,7 +74,7 @@ def configuration(exporter: Process, ports: dict[str, int]) -> str:
         (exporter.folder / path.name).write_text(re.sub(r"interval: \w+", "interval: 1s", path.read_text()))
     targets = {"librechat": exporter.port} | ports
     given["scrape_configs"] = [one for one in given["scrape_configs"] if one["job_name"] in targets]
-    assert len(given["scrape_configs"]) == 1 + 5
+    assert len(given["scrape_configs"]) == 1 + 6
     for job in given["scrape_configs"]:
         job.pop("dns_sd_configs", None)
         job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
@@ -114,7 +114,7 @@ def prometheus(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> It
         MODEL_PRICES=str(prices),
     ).start()
     exporter.scrape()
-    names = ("vllm", "dcgm", "node", "cadvisor", "claude_code")
+    names = ("vllm", "litellm", "dcgm", "node", "cadvisor", "claude_code")
     mocks = {name: mock_servers.serve(getattr(mock_servers, name), "127.0.0.1", 0) for name in names}
     mocks["librechat-api"] = mock_servers.serve(mock_servers.librechat, "127.0.0.1", 0, TOKEN)
     ports = {name: port for name, (port, _) in mocks.items()}
@@ -267,6 +267,8 @@ def test_no_job_is_down_by_design() -> None:
         services = yaml.safe_load(compose.read_text())["services"]
         known = {name for name, one in services.items() if one.get("profiles", ["monitoring"]) == ["monitoring"]}
         for job in yaml.safe_load(configuration.read_text())["scrape_configs"]:
+            looked_up = {name for one in job.get("dns_sd_configs", ()) for name in one["names"]}
+            assert looked_up <= services.keys(), f"{job['job_name']} is started by no profile"
             for one in job.get("static_configs", ()):
                 names = {target.partition(":")[0] for target in one["targets"]}
                 assert names <= known | {"localhost", "host.docker.internal"}, job["job_name"]

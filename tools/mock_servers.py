@@ -79,7 +79,26 @@ def vllm(now: float) -> Iterable[Metric]:
     yield _counter("vllm:prompt_tokens_total", "Prompt tokens", {(m,): 900 * done for m in MODELS}, "model_name")
     yield _counter("vllm:generation_tokens_total", "Tokens made", {(m,): 300 * done for m in MODELS}, "model_name")
     yield _latency("vllm:time_to_first_token_seconds", "Until the first token", 0.4, done)
+    yield _latency("vllm:request_queue_time_seconds", "In the queue", 0.2, done)
     yield _latency("vllm:e2e_request_latency_seconds", "A whole request", 4.0, done)
+
+
+def litellm(now: float) -> Iterable[Metric]:
+    """LiteLLM's proxy, before vLLM and an Ollama that has no metrics of its own."""
+    done = 2 * work(now)
+    models = {("hosted_vllm/llama-3.3-70b", "hosted_vllm"): done, ("ollama_chat/qwen3", "ollama_chat"): done / 4}
+    labels = ("litellm_model_name", "api_provider")
+    yield _counter("litellm_deployment_success_responses_total", "Successes", models, *labels)
+    failed = {key: count / 100 for key, count in models.items()}
+    yield _counter("litellm_deployment_failure_responses_total", "Failures", failed, *labels)
+    by_model = {(name,): count for (name, _), count in models.items()}
+    tokens = {key: 1200 * count for key, count in by_model.items()}
+    yield _counter("litellm_total_tokens_metric_total", "Tokens", tokens, "model")
+    yield _counter("litellm_spend_metric_total", "US dollars", {key: 1e-3 * n for key, n in by_model.items()}, "model")
+    bounds = ("0.05", "0.5", "1.0", "2.5", "5.0", "10.0", "60.0", "+Inf")
+    name = "litellm_llm_api_time_to_first_token_metric"
+    yield _durations(name, "Until the first token", bounds, 0.6, by_model, "model")
+    yield _durations("litellm_request_total_latency_metric", "Whole requests", bounds, 4.5, by_model, "model")
 
 
 # By the upper bounds of their buckets, in seconds.
@@ -198,6 +217,7 @@ def claude_code(now: float) -> Iterable[Metric]:
 SERVERS: dict[int, Callable[[float], Iterable[Metric]]] = {
     3080: librechat,
     8000: vllm,
+    4000: litellm,
     9400: dcgm,
     9100: node,
     8080: cadvisor,

@@ -144,8 +144,8 @@ def hurry(repository: Path) -> None:
     prometheus.write_text(
         re.sub(r"_interval: \w+|_timeout: \w+", lambda one: one[0].split(":")[0] + ": 1s", prometheus.read_text())
     )
-    alerts = repository / "prometheus-dev" / "rules" / "alerts.yml"
-    alerts.write_text(re.sub(r"for: \w+", "for: 1s", alerts.read_text()))
+    for rules in (repository / "prometheus-dev" / "rules").glob("*.yml"):
+        rules.write_text(re.sub(r"(for|interval): \w+", r"\1: 1s", rules.read_text()))
     alertmanager = repository / "deploy" / "librechat" / "alertmanager.yml"
     alertmanager.write_text(re.sub(r"group_wait: \w+", "group_wait: 1s", alertmanager.read_text()))
 

@@ -38,6 +38,9 @@ class Verdict(IntEnum):
     ERROR = 2
 
 
+_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.UNREADABLE: "red", Verdict.ERROR: "red"}
+
+
 @dataclass(frozen=True)
 class Finding:
     """subject: a setting, or what was looked at. text: a line without secrets."""
@@ -51,6 +54,8 @@ def main(*, as_json: bool) -> int:
     """Prints the findings. Returns 0 if it would start and measure, warnings or not; 1 if MongoDB cannot be read; 2 if
     it would not start.
     """
+    from rich.console import Console  # noqa: PLC0415, the daemon does not need its memory
+
     logging.disable()  # what is found is told here
     found = list(_findings())
     code = max(0, *(one.verdict for one in found))
@@ -59,9 +64,11 @@ def main(*, as_json: bool) -> int:
         print(json.dumps({"exit_code": code, "findings": lines}, indent=2))
         return code
     width = max(len(one.subject) for one in found)
+    console = Console(highlight=False, markup=False)  # plain where there is no terminal
     for one in found:
-        print(f"{one.verdict.name.lower():<11} {one.subject:<{width}}  {one.text}")
-    print(f"\n{_summary(code, sum(one.verdict is Verdict.WARNING for one in found))}")
+        console.print(f"{one.verdict.name.lower():<11}", style=_STYLES[one.verdict], end="")
+        console.print(f" {one.subject:<{width}}  {one.text}", soft_wrap=True)
+    console.print(f"\n{_summary(code, sum(one.verdict is Verdict.WARNING for one in found))}", soft_wrap=True)
     return code
 
 

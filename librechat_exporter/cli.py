@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from librechat_exporter import __version__, check, ending
+from librechat_exporter import __version__, check, ending, log_lines
 from librechat_exporter.collectors import all_collectors, folds_of
 from librechat_exporter.daemon import Daemon
 from librechat_exporter.faults import describe
@@ -71,7 +71,7 @@ def main() -> int:
     except SettingsError as error:
         print(f"The settings are wrong:\n{error}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=settings.logging_level.upper(), format=settings.logging_format)
+    log_lines.set_up(settings.logging_level, settings.logging_format)
     logging.getLogger("pymongo").setLevel(logging.WARNING)  # at debug level it writes commands, and so documents
     for warning in settings.warnings:
         log.warning("%s", warning)

@@ -26,7 +26,7 @@ LAYERS = (
     ("metrics", "refreshed"),
     ("settings", "ending"),
     ("prices", "user_ids"),
-    ("faults",),
+    ("faults", "log_lines"),
 )
 # These share a layer, and do not know each other.
 APART = ({"collector", "historic"}, {"self_metrics", "collectors"})

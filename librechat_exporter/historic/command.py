@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from librechat_exporter import __version__, ending
+from librechat_exporter import __version__, ending, log_lines
 from librechat_exporter.faults import describe
 from librechat_exporter.historic import textfile
 from librechat_exporter.historic.dates import ONE_DAY, DatesError, Plan, Range, default_range, named, plan, today
@@ -206,7 +206,7 @@ def _set_up_log(settings: ExportSettings, console: Console, *, verbose: bool) ->
         handler: logging.Handler = RichHandler(console=console, show_path=False)
         logging.basicConfig(level=settings.logging_level.upper(), format="%(message)s", handlers=[handler])
     else:
-        logging.basicConfig(level=settings.logging_level.upper(), format=settings.logging_format)
+        log_lines.set_up(settings.logging_level, settings.logging_format)
     if verbose:
         logging.getLogger("librechat_exporter").setLevel(logging.DEBUG)
     for foreign in ("pymongo", "mysql"):  # at debug level they write commands, and so rows

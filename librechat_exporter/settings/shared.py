@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from librechat_exporter import prices
+from librechat_exporter.log_lines import JSON
 from librechat_exporter.prices import PriceList
 from librechat_exporter.settings import connection_string, environment
 from librechat_exporter.settings.connection_string import ConnectionString
@@ -83,7 +84,7 @@ class LibreChatSettings(BaseModel):
     logging_level: str = Field(default="info", description=", ".join(f"`{level}`" for level in LEVELS))
     logging_format: str = Field(
         default="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        description="Format of a log line, in the syntax of Python's logging module",
+        description="Format of a log line, in the syntax of Python's logging module, or `json`",
     )
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -178,11 +179,13 @@ class LibreChatSettings(BaseModel):
     @field_validator("logging_format")
     @classmethod
     def _check_format(cls, value: str) -> str:
+        if value == JSON:
+            return value
         try:
             logging.Formatter(value).format(logging.LogRecord("name", logging.INFO, "path", 1, "message", None, None))
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                "is not a format of Python's logging, such as %(asctime)s %(levelname)s %(message)s"
+                "is neither `json` nor a format of Python's logging, such as %(asctime)s %(levelname)s %(message)s"
             ) from None
         return value
 

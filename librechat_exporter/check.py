@@ -54,7 +54,7 @@ def main(*, as_json: bool) -> int:
     """Prints the findings. Returns 0 if it would start and measure, warnings or not; 1 if MongoDB cannot be read; 2 if
     it would not start.
     """
-    from rich.console import Console  # noqa: PLC0415, the daemon does not need its memory
+    from rich.console import Console
 
     logging.disable()  # what is found is told here
     found = list(_findings())

@@ -18,37 +18,54 @@ from librechat_exporter import ending
 from librechat_exporter.faults import describe
 from tools.mongod import Mongod, NoMongodError
 from tools.private_server import die_with_parent
+from tools.prometheus import Prometheus
 from tools.simulator import Document, Simulator
 
-PORT = 8000
+ADDRESS = "127.0.0.1"
+RULES = Path(__file__).parent.parent / "prometheus-dev" / "rules"
 DATABASE = "librechat_exporter_demo"
 HISTORY_DAYS = 60
 HISTORY_MESSAGES = 20_000
 RATE = 2.0
 _PATIENCE_MILLISECONDS = 5000
 
-_WELCOME = f"""
-The exporter serves simulated traffic. Open
+_WELCOME = """
+The exporter serves simulated traffic, on this machine alone. Open
 
-  http://localhost:{PORT}            in a browser: how it is doing
-  http://localhost:{PORT}/metrics    the metrics; or: curl -s localhost:{PORT}
-  http://localhost:{PORT}/ready      whether all history is counted
-
+  http://localhost:{port}            in a browser: how it is doing
+  http://localhost:{port}/metrics    the metrics; or: curl -s localhost:{port}
+  http://localhost:{port}/ready      whether all history is counted
+{prometheus}
 Ctrl-C ends everything and leaves nothing behind.
+"""
+_PROMETHEUS = """  {url}             Prometheus, with rules and alerts
 """
 
 
-def main() -> int:
+def _port() -> int:
+    """DEMO_PORT. Raises ValueError if it is none, OSError if it is in use."""
+    told = os.environ.get("DEMO_PORT") or "8000"
+    if not told.isdecimal() or not 0 < int(told) < 65536:
+        raise ValueError(f"DEMO_PORT is a port, such as 8001, not {told!r}.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", PORT))  # noqa: S104
-        except OSError:
-            print(f"Port {PORT} is in use; stop what listens there and try again.", file=sys.stderr)
-            return 1
+        probe.bind((ADDRESS, int(told)))
+    return int(told)
+
+
+def main() -> int:
+    try:
+        port = _port()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError:
+        told = os.environ.get("DEMO_PORT") or 8000
+        print(f"Port {told} is in use; stop what listens there, or name another in DEMO_PORT.", file=sys.stderr)
+        return 1
     try:
         with ending.raising(), ExitStack() as stack:
-            return _run(stack)
+            return _run(stack, port)
     except ending.EndedError:
         return 0
     except NoMongodError as error:
@@ -56,7 +73,7 @@ def main() -> int:
         return 1
 
 
-def _run(stack: ExitStack) -> int:
+def _run(stack: ExitStack, port: int) -> int:
     """Until the exporter ends, or EndedError is raised; what it has made, the stack takes away."""
     folder = Path(tempfile.mkdtemp(prefix="librechat-exporter-demo-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -74,7 +91,9 @@ def _run(stack: ExitStack) -> int:
     environment |= {
         "MONGODB_URI": uri,
         "MONGODB_DATABASE": DATABASE,
-        "LISTEN_ADDRESS": f"0.0.0.0:{PORT}",
+        "LISTEN_ADDRESS": f"{ADDRESS}:{port}",
+        "GROUP_METRICS": "true",
+        "USAGE_WINDOWS": "1d,7d,30d,month",
         "STATE_PATH": str(folder / "ledger.sqlite"),
     }
     exporter = subprocess.Popen(
@@ -90,10 +109,26 @@ def _run(stack: ExitStack) -> int:
     traffic.start()
     stack.callback(traffic.join, 5)
     stack.callback(stop.set)
-    print(_WELCOME, flush=True)
+    print(_WELCOME.format(port=port, prometheus=_prometheus(stack, port)), flush=True)
     exporter.wait()
     print("The exporter has ended by itself.", file=sys.stderr)
     return 1
+
+
+def _prometheus(stack: ExitStack, port: int) -> str:
+    """What is told of the Prometheus that is started if there is one installed."""
+    if shutil.which("prometheus") is None:
+        return ""
+    server = stack.enter_context(Prometheus(_configuration(port)))
+    return _PROMETHEUS.format(url=server.url)
+
+
+def _configuration(port: int) -> str:
+    return (
+        "global: {scrape_interval: 5s, scrape_timeout: 4s, evaluation_interval: 15s}\n"
+        f"rule_files: ['{RULES}/*.yml']\n"
+        f"scrape_configs:\n- job_name: librechat\n  static_configs: [{{targets: ['{ADDRESS}:{port}']}}]\n"
+    )
 
 
 def _drop(client: pymongo.MongoClient[Document]) -> None:

@@ -61,10 +61,9 @@ def _collectors(kind: str, variant: str = "") -> list[Collector]:
             for token_type, count in billed.by_token_type().items():
                 samples.add(tokens, count, name, token_type)
 
-    by = (BY_USER,)
     return [
-        CountingCollector(f"{kind}_messages", Counting(MESSAGES, (messages,), add_messages, by=by)),
-        CountingCollector(f"{kind}_cost", Counting(TRANSACTIONS, (tokens, cost), add_billed, by=by)),
+        CountingCollector(f"{kind}_messages", Counting(MESSAGES, (messages,), add_messages)),
+        CountingCollector(f"{kind}_cost", Counting(TRANSACTIONS, (tokens, cost), add_billed, by=(BY_USER,))),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What it costs to tell who uses it and who pays: `make bench`.
+"""The cost of telling who uses it and who pays: `make bench`.
 
 Two exporters of one large place, one with all of it on and one as usual, are scraped in turn, in one run.
 """

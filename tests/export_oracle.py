@@ -1,4 +1,4 @@
-"""What every table of the historic export should hold, in plain Python, one document after the other."""
+"""The rows that every table of the historic export should hold, in plain Python, document by document."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

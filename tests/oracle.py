@@ -564,7 +564,7 @@ class Oracle:
         for window, length in windows.items():
 
             def recent(name: str, length: timedelta = length) -> list[Document]:
-                """What was inserted long before does not count, whatever its createdAt says."""
+                """Documents that were inserted long before do not count, whatever their createdAt says."""
                 oldest = (self.now - longest).replace(minute=0, second=0, microsecond=0)
                 return [
                     one

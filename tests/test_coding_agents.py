@@ -1,4 +1,4 @@
-"""What coding agents send is received for real: OpenTelemetry's own SDK, over OTLP, into VictoriaMetrics."""
+"""Coding agents are received for real: OpenTelemetry's own SDK sends, over OTLP, into VictoriaMetrics."""
 
 import time
 import urllib.request

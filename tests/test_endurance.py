@@ -1,4 +1,4 @@
-"""What does not grow: memory and descriptors under a thousand requests a second, and over an hour of traffic."""
+"""Memory and descriptors do not grow under a thousand requests a second, nor over an hour of traffic."""
 
 import asyncio
 import os

@@ -301,7 +301,7 @@ def test_a_gap_is_folded_like_history_and_open_documents_are_not_counted_twice(
 def test_sums_do_not_depend_on_their_order(
     database: Database[Document], exporter: MakeExporter, tmp_path: Path
 ) -> None:
-    """What an exporter counts anew, after a crash without a disk, must not be less than before in the last digit."""
+    """A count made anew, after a crash without a disk, must not be less than before in the last digit."""
     shared = {"tokenType": "completion", "model": "gpt-4o", "context": "message", "rawAmount": -1}
     for number in range(100):
         moment = NOW - timedelta(seconds=number)

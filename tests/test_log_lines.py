@@ -21,7 +21,7 @@ def test_every_line_is_an_object(process: MakeProcess) -> None:
 
 
 def checked(tmp_path: Path, **environment: str) -> str:
-    """What --check shows on a terminal."""
+    """The output of --check on a terminal."""
     ours, theirs = pty.openpty()
     given = {
         "PATH": os.environ["PATH"],

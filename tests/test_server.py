@@ -1,4 +1,4 @@
-"""What the listening port withstands: slow, silent and talkative clients, garbage, too many of them."""
+"""The listening port withstands slow, silent and talkative clients, garbage, too many of them."""
 
 import http.client
 import os

@@ -1,4 +1,4 @@
-"""What is in the database now: its age, what is not there, what may not be read, labels that are made one."""
+"""Gauges of what is in the database now: their age, what is not there or may not be read, labels made one."""
 
 import time
 from datetime import UTC, datetime

@@ -60,7 +60,7 @@ def with_payers(folder: Path) -> dict[str, str]:
 
 
 def increase(values: list[float], before: float) -> float:
-    """What was added, by Prometheus' own rule: any fall is a reset, after which everything is new."""
+    """The sum of what was added, by Prometheus' own rule: any fall is a reset, after which everything is new."""
     added = 0.0
     for value in values:
         added += value - before if value >= before else value

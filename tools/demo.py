@@ -116,7 +116,7 @@ def _run(stack: ExitStack, port: int) -> int:
 
 
 def _prometheus(stack: ExitStack, port: int) -> str:
-    """What is told of the Prometheus that is started if there is one installed."""
+    """The line about the Prometheus that is started, if one is installed."""
     if shutil.which("prometheus") is None:
         return ""
     server = stack.enter_context(Prometheus(_configuration(port)))

@@ -166,7 +166,7 @@ def generated() -> dict[Path, str]:
 
 
 def versions() -> dict[Path, str]:
-    """What names this version, with that of the package."""
+    """Files that name this version, with that of the package."""
     chart = ROOT / "charts" / "librechat-exporter" / "Chart.yaml"
     places = {
         ROOT / "pyproject.toml": r'(?m)^(version = )".*"$',

@@ -46,7 +46,7 @@ def _metrics(kind: str, variant: str) -> tuple[Metric, Metric, Metric]:
 
 
 def _collectors(kind: str, variant: str = "") -> list[Collector]:
-    """What was charged to somebody stays so; there are no payers as long as it is not known who pays."""
+    """A charge stays with whom it was charged to; there are no payers as long as it is not known who pays."""
     messages, tokens, cost = _metrics(kind, variant)
 
     def add_messages(samples: Samples, group: MessageGroup) -> None:

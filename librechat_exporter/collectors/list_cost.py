@@ -1,4 +1,4 @@
-"""What the billed tokens cost by a price list, beside what LibreChat billed: off unless MODEL_PRICES names one."""
+"""The cost of billed tokens by a price list, beside what LibreChat billed: off unless MODEL_PRICES names one."""
 
 from librechat_exporter.collector import Collector, CountingCollector
 from librechat_exporter.folds.transactions import TRANSACTIONS

@@ -37,7 +37,7 @@ class Payers:
         return {kind: self._of(reading, kind, user) for kind in self._kinds}
 
     def of_all(self, reading: Reading, users: Iterable[str | None]) -> dict[str, Counter[str]]:
-        """How many of what these users have done is charged to each. Raises PyMongoError, TimeoutError."""
+        """Counts of what these users have done, by whom it is charged to. Raises PyMongoError, TimeoutError."""
         found: dict[str, Counter[str]] = {kind: Counter() for kind in self._kinds}
         for user, count in Counter(users).items() if self._kinds else ():
             for kind, names in self.of(reading, user).items():

@@ -64,8 +64,10 @@ class Day:
 
 @dataclass(frozen=True)
 class Telling:
-    """How days are told. key: names a user in daily_tokens_by_user; None if none is named. members: of Usage. prices:
-    for the list cost, which is NULL without.
+    """The way in which days are told.
+
+    key: names a user in daily_tokens_by_user; None if none is named. members: of Usage. prices: for the list cost,
+    which is NULL without.
     """
 
     key: UserKey | None

@@ -150,7 +150,7 @@ class Server:
         connection.task.add_done_callback(functools.partial(self._ended, connection))
 
     def _ended(self, connection: _Connection, task: asyncio.Task[None]) -> None:
-        """However it ended, even if it never began. What is no client's doing is a defect, and is told."""
+        """After any end, even if it never began. A fault that is no client's doing is a defect, and is told."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._faults.failed("A connection", error)

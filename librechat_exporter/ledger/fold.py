@@ -122,7 +122,8 @@ class Counting(Generic[_Group]):
 
     source: the fold's name. add: adds the samples of a group of documents that count alike; the fold says what a group
     is. labels: expressions, for sources that are counted by their texts alone; without: documents that are not counted
-    there. of_subagents: messages of sub-agents' threads are counted, and no others. by: transactions of a group share these too.
+    there. of_subagents: messages of sub-agents' threads are counted, and no others. by: transactions of a group share
+    these too.
     """
 
     source: str

@@ -79,7 +79,7 @@ def read_answering(librechat: LibreChat, answers: Iterable[Answer]) -> dict[Answ
 
 
 def _read(librechat: LibreChat, collection: str, match: Document, row: Document) -> list[Document]:
-    """What may not be read is not there: agents are unknown, and their messages are counted all the same."""
+    """Documents that may not be read are not there: agents are unknown, and their messages are counted all the same."""
     rows = allowed(lambda: librechat.aggregate(collection, match, {"$project": row}))
     return [] if rows is None else rows
 

@@ -13,7 +13,7 @@ _TOKENS = 10**6  # that prices are told for
 
 
 class Price(NamedTuple):
-    """What a token costs, in parts of a dollar; cached tokens have prices of their own. source: why it is this one."""
+    """The price of a token, in parts of a dollar; cached tokens have their own. source: why it is this one."""
 
     input: int
     output: int

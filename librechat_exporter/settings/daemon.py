@@ -243,7 +243,7 @@ class Settings(LibreChatSettings):
 
     @property
     def label_limits(self) -> Mapping[str, int]:
-        """How many values labels have that MAX_LABEL_VALUES does not bound."""
+        """The bounds of labels that MAX_LABEL_VALUES does not bound."""
         return _NAMES | {"user": self.max_users}
 
     @property

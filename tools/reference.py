@@ -46,6 +46,72 @@ _INTRODUCTION = """# Metrics
 
 This page is generated from the code by `make docs`.
 
+## Questions
+
+**What does it cost?** In the last day, and by model. [chargeback.md](chargeback.md) has groups, agents and users.
+
+```promql
+sum(increase(librechat_llm_cost_usd_total[1d]))
+
+topk(5, sum by (model) (increase(librechat_llm_cost_usd_total[1d])))
+```
+
+**Who is active?** Users in the last five minutes, since midnight, and with a chat request in seven days; and the share
+of those who registered longer than 30 days ago and still come.
+
+```promql
+librechat_active_users
+
+librechat_daily_unique_users
+
+librechat_window_unique_users{window="7d"}
+
+librechat_user_retention_ratio{window="30d"}
+```
+
+**Is it slow?** So long did 19 of 20 users wait at most for an answer, in the last quarter of an hour.
+
+```promql
+histogram_quantile(0.95, sum by (le) (rate(librechat_answer_seconds_bucket[15m])))
+```
+
+**What fails?** The share of each model's answers, and the tools that failed most.
+
+```promql
+sum by (model) (rate(librechat_errors_per_model_total[30m]))
+  / (sum by (model) (rate(librechat_messages_per_model_total[30m])) > 0)
+
+topk(5, sum by (tool_name) (increase(librechat_tool_call_errors_per_tool_total[1d])))
+```
+
+**Are people content?** Thumbs up among all ratings, in percent, of all and by model.
+
+```promql
+librechat_overall_rating_ratio
+
+librechat_rating_ratio_per_model
+```
+
+**What is used?** Models, tools and agents.
+
+```promql
+topk(5, sum by (model) (increase(librechat_messages_per_model_total[1d])))
+
+topk(5, sum by (tool_name) (increase(librechat_tool_calls_per_tool[1d])))
+
+topk(5, sum by (agent) (increase(librechat_agent_answers_total[1d])))
+```
+
+**Can these figures be relied on?** Both are 1 if MongoDB answers and no collector fails.
+
+```promql
+min(librechat_up)
+
+min(librechat_exporter_collector_success)
+```
+
+## What a metric is
+
 A metric is one of three kinds, which are measured differently:
 
 - **happened**: how many there ever were. A counter that never falls, whatever is deleted, also across restarts. It is

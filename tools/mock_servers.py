@@ -103,6 +103,7 @@ def litellm(now: float) -> Iterable[Metric]:
 
 # By the upper bounds of their buckets, in seconds.
 _HTTP = ("0.05", "0.1", "0.3", "0.5", "1", "3", "5", "+Inf")
+_BYTES = ("100", "1000", "10000", "100000", "1000000", "+Inf")
 _STREAM = ("1", "5", "15", "30", "60", "300", "1800", "+Inf")
 _QUERY = ("0.005", "0.05", "0.1", "0.5", "1", "5", "+Inf")
 _MILESTONE = ("0.005", "0.1", "0.5", "1", "2.5", "5", "10", "30", "300", "+Inf")
@@ -120,7 +121,7 @@ def _durations(
 
 
 def librechat(now: float) -> Iterable[Metric]:
-    """LibreChat's own metrics, as of 0.8.7 and, for the last two, later; with some of Node's."""
+    """LibreChat's own metrics, as of 0.8.7 and, those of agents' starts, later; with some of Node's."""
     done = 3 * work(now)
     paths = [("GET", "/api/convos"), ("GET", "/api/messages/#id"), ("POST", "/api/agents/chat/#id"), ("GET", "/#path")]
     requests = {(*path, "200"): done for path in paths} | {
@@ -131,6 +132,7 @@ def librechat(now: float) -> Iterable[Metric]:
     yield _counter("http_requests_total", "HTTP requests", requests, *http)
     yield _durations("http_request_duration_seconds", "Their duration", _HTTP, 0.08, requests, *http)
     yield _gauge("http_requests_in_flight", "Under way", {(): round(6 * load(now))})
+    yield _durations("http_request_body_bytes", "Bytes of their bodies", _BYTES, 4000, requests, *http)
     stream = ("GET", "/api/agents/chat/stream/#id")
     streams = {(*stream, "200"): done / 2, (*stream, "499"): done / 20}
     yield _counter("sse_streams_total", "Streams", streams, *http)
@@ -138,8 +140,13 @@ def librechat(now: float) -> Iterable[Metric]:
     yield _durations("sse_stream_duration_seconds", "Their duration", _STREAM, 12, streams, *http)
     uploads = {("POST", "/api/files", "200"): done / 10}
     yield _counter("upload_requests_total", "Uploads", uploads, *http)
+    yield _gauge("upload_requests_in_flight", "Uploads under way", {("POST", "/api/files"): 1}, "method", "path")
+    yield _durations("upload_request_duration_seconds", "Their duration", _STREAM, 2, uploads, *http)
     sizes = {key: count * 3e5 for key, count in uploads.items()}
     yield _counter("upload_bytes_total", "Their bytes", sizes, *http)
+    logins = {("found",): done / 30, ("created",): done / 900}
+    yield _counter("openid_user_lookup_total", "Look-ups of users by OpenID", logins, "result")
+    yield _durations("openid_user_lookup_duration_seconds", "Their duration", _QUERY, 0.02, logins, "result")
     queries = {(model, "find", "success"): done * 4 for model in ("Message", "Conversation", "User")}
     asked = ("model", "operation", "status")
     yield _counter("mongoose_queries_total", "Queries", queries, *asked)
@@ -149,6 +156,16 @@ def librechat(now: float) -> Iterable[Metric]:
     }
     yield _counter("generation_jobs_total", "Generation jobs", jobs, "store", "result")
     yield _gauge("generation_jobs_in_flight", "Under way", {("memory",): round(20 * load(now))}, "store")
+    streamed = {("memory", "live", "success"): done, ("memory", "resume", "success"): done / 40}
+    told = ("store", "type", "result")
+    yield _counter("generation_stream_subscriptions_total", "Subscriptions to streams", streamed, *told)
+    resumed = {("memory", "resume", "success"): done / 10}
+    yield _counter("generation_stream_resume_pending_events_total", "Events sent after a break", resumed, *told)
+    name = "generation_stream_first_attachment_delay_seconds"
+    yield _durations(name, "Until a client listens", _QUERY, 0.05, {("memory",): done}, "store")
+    yield _counter(
+        "rum_proxy_requests_total", "Real user monitoring", {("/traces", "success"): done}, "endpoint", "result"
+    )
     yield _counter("agent_startups_total", "Starts of agents", {("success",): done}, "result")
     milestones = {("first_content_delta_queued",): done}
     name = "agent_startup_milestone_duration_seconds"

@@ -95,7 +95,11 @@ class Settings(LibreChatSettings):
         description="Seconds between readings of what is in the database now; more if a reading takes long",
     )
     max_label_values: int = Field(
-        default=200, ge=1, le=100_000, description="Values a label may have; later ones are counted under `other`"
+        default=200,
+        ge=1,
+        le=100_000,
+        description="Values a label may have, but for groups and agents (1,000 each) and users (MAX_USERS); later ones "
+        "are counted under `other`",
     )
     max_series: int = Field(
         default=5000,

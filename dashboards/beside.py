@@ -29,9 +29,9 @@ LLM: Rows = {
             "What users wait, and what vLLM takes",
             (
                 "histogram_quantile(0.95, sum by (le) (rate(librechat_answer_seconds_bucket[$__rate_interval])))",
-                "19 of 20 users wait less",
+                "users wait, p95",
             ),
-            (_vllm_quantile(0.95, "e2e_request_latency_seconds"), "19 of 20 requests take less"),
+            (_vllm_quantile(0.95, "e2e_request_latency_seconds"), "requests take, p95"),
             (_vllm_quantile(0.95, "time_to_first_token_seconds"), "until the first token"),
             unit="s",
         ),

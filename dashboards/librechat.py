@@ -58,8 +58,8 @@ OVERVIEW: Rows = {
     "Quality and cost": [
         lines(
             "How long users wait",
-            (f"max(instance:librechat_answer_seconds:p50_rate15m{{{I}}})", "half wait less"),
-            (f"max(instance:librechat_answer_seconds:p95_rate15m{{{I}}})", "19 of 20 wait less"),
+            (f"max(instance:librechat_answer_seconds:p50_rate15m{{{I}}})", "p50"),
+            (f"max(instance:librechat_answer_seconds:p95_rate15m{{{I}}})", "p95"),
             unit="s",
         ),
         lines(
@@ -218,10 +218,11 @@ USERS: Rows = {
             ),
         ),
         bars(
-            "Messages of conversations begun in the last 30 days",
+            "Conversations by their messages",
             f"sum by (le) (librechat_conversation_messages_bucket{{{I}}})",
-            "up to {{le}}",
-            text="Conversations with at most so many messages",
+            "{{le}}",
+            text="Of the last 30 days; so many messages, and more than the bar before",
+            is_distribution=True,
         ),
         rows_of(
             "Features",
@@ -270,14 +271,14 @@ QUALITY: Rows = {
     "Waiting": [
         lines(
             "How long users wait",
-            (quantile(0.5, M), "half wait less"),
-            (quantile(0.9, M), "9 of 10 wait less"),
-            (quantile(0.99, M), "99 of 100 wait less"),
+            (quantile(0.5, M), "p50"),
+            (quantile(0.95, M), "p95"),
+            (quantile(0.99, M), "p99"),
             unit="s",
         ),
-        lines("19 of 20 wait less, by model", (quantile(0.95, M, "model, le"), "{{model}}"), unit="s"),
+        lines("Waiting time, by model, p95", (quantile(0.95, M, "model, le"), "{{model}}"), unit="s"),
         lines(
-            "Tokens of an answer, half have fewer",
+            "Tokens of an answer, p50",
             (
                 f"histogram_quantile(0.5, sum by (model, le) (rate(librechat_answer_tokens_bucket{{{M}}}[{RANGE}])))",
                 "{{model}}",

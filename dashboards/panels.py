@@ -105,14 +105,28 @@ def number(
     )
 
 
-def bars(title: str, expression: str, legend: str, unit: str = "short", *, span: int = 12, text: str = "") -> Panel:
-    """A bar for each series, as it is now."""
+def bars(
+    title: str,
+    expression: str,
+    legend: str,
+    unit: str = "short",
+    *,
+    span: int = 12,
+    text: str = "",
+    is_distribution: bool = False,
+) -> Panel:
+    """A bar for each series, as it is now. is_distribution: the series are a histogram's buckets, which Grafana tells
+    apart; as they are served, each holds those before it.
+    """
+    target = _target(expression, legend, "A", instant=True)
+    if is_distribution:
+        target = target.format(PromQueryFormat.HEATMAP)
     return (
         bargauge.Panel()
         .title(title)
         .description(text)
         .datasource(SOURCE)
-        .with_target(_target(expression, legend, "A", instant=True))
+        .with_target(target)
         .unit(unit)
         .min(0)
         .span(span)

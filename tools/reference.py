@@ -69,7 +69,8 @@ librechat_window_unique_users{window="7d"}
 librechat_user_retention_ratio{window="30d"}
 ```
 
-**Is it slow?** So long did 19 of 20 users wait at most for an answer, in the last quarter of an hour.
+**Is it slow?** The 95th percentile of the time that users waited for an answer, in the last quarter of an hour: one in
+twenty waited longer.
 
 ```promql
 histogram_quantile(0.95, sum by (le) (rate(librechat_answer_seconds_bucket[15m])))

@@ -67,6 +67,8 @@ _IS_AGENT = {
         {"$in": [{"$ifNull": ["$endpoint", None]}, ["agents", None]]},
     ]
 }
+# Matches messages that can be agents'.
+MAY_BE_AGENTS: Document = {"model": {"$gte": "agent_", "$lt": "agent`"}}
 MODEL = when(_IS_AGENT, [text("$model")], text("$model"))
 
 # A usable tokenCount; -1 for anything else, null for nothing. In BSON's order only numbers sort between two numbers.

@@ -11,6 +11,7 @@ from librechat_exporter.librechat.fields import (
     ANSWER_FIELD,
     CONVERSATION_FIELD,
     IS_USERS,
+    MAY_BE_AGENTS,
     MODEL,
     NOT_SUBAGENTS,
     THREADS_AGENT,
@@ -24,6 +25,7 @@ Model = str | tuple[str] | None
 # An answer by the id of its user and its messageId.
 Answer = tuple[str | None, str]
 _LOOK_UP_AT_ONCE = 500
+_ANSWERS_AT_ONCE = 5000
 
 
 def model_of(value: str | list[str] | None) -> Model:
@@ -63,16 +65,26 @@ def read_answering(librechat: LibreChat, answers: Iterable[Answer]) -> dict[Answ
     """Of those of these answers that are stored and have a model, the name that the agent has now; None if they are no
     agent's."""
     wanted = set(answers)
-    ids = sorted({message for _, message in wanted})
+    ids = {message for _, message in wanted}
+    return {answer: name for answer, name in _read_answers(librechat, ids, {}).items() if answer in wanted}
+
+
+def read_agents_answers(librechat: LibreChat, ids: Iterable[str]) -> dict[Answer, str]:
+    """Those of the answers with these messageIds that are agents', by the name that the agent has now."""
+    named = _read_answers(librechat, ids, MAY_BE_AGENTS)
+    return {answer: name for answer, name in named.items() if name is not None}
+
+
+def _read_answers(librechat: LibreChat, ids: Iterable[str], match: Document) -> dict[Answer, str | None]:
+    wanted = sorted(ids)
     row = {"user": USER, "answer": ANSWER, "model": MODEL, "users": IS_USERS}
     models: dict[Answer, Model] = {}
-    for start in range(0, len(ids), _LOOK_UP_AT_ONCE):
-        match = {ANSWER_FIELD: {"$in": ids[start : start + _LOOK_UP_AT_ONCE]}} | NOT_SUBAGENTS
-        for found in _read(librechat, "messages", match, row):
+    for start in range(0, len(wanted), _ANSWERS_AT_ONCE):
+        some = {ANSWER_FIELD: {"$in": wanted[start : start + _ANSWERS_AT_ONCE]}}
+        for found in _read(librechat, "messages", some | match | NOT_SUBAGENTS, row):
             answer = (str(found["user"]) if found["user"] else None, found["answer"])
             model = model_of(found["model"])
-            is_named = model is not None and not found["users"] and answer in wanted
-            if is_named and not isinstance(models.get(answer), tuple):
+            if model is not None and not found["users"] and not isinstance(models.get(answer), tuple):
                 models[answer] = model
     labels = read_labels(librechat, models.values())
     return {answer: labels[model][1] for answer, model in models.items()}

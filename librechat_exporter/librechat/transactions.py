@@ -22,7 +22,7 @@ from librechat_exporter.librechat.fields import (
     hour_of_creation,
     not_billed_for,
 )
-from librechat_exporter.librechat.models import Answer, read_answering
+from librechat_exporter.librechat.models import Answer, read_agents_answers
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
 
 _SKIPPED = when(HAS_AMOUNTS, 0, 1)
@@ -136,8 +136,7 @@ def read_charged(librechat: LibreChat, match: Document, created: Span | None, by
     others = set(by) - {BY_ANSWER}
     if BY_ANSWER not in by or not librechat.size("agents"):
         return read_billed(librechat, match, created, others)
-    named = read_answering(librechat, _read_answers(librechat, match))
-    agents = {answer: name for answer, name in named.items() if name is not None}
+    agents = read_agents_answers(librechat, _read_answers(librechat, match))
     if not agents:
         return read_billed(librechat, match, created, others)
     ids = sorted({message for _, message in agents})
@@ -146,11 +145,10 @@ def read_charged(librechat: LibreChat, match: Document, created: Span | None, by
     return [*rest, *(one._replace(agent=agents.get(one.answer) if one.answer else None) for one in found)]
 
 
-def _read_answers(librechat: LibreChat, match: Document) -> set[Answer]:
-    """The answers that the matching transactions are billed for."""
-    rows = librechat.aggregate("transactions", match, {"$group": {"_id": {"user": USER, "answer": ANSWER}}})
-    keys = (row["_id"] for row in rows)
-    return {(str(key["user"]) if key.get("user") else None, key["answer"]) for key in keys if key.get("answer")}
+def _read_answers(librechat: LibreChat, match: Document) -> list[str]:
+    """The messageIds of the answers that the matching transactions are billed for."""
+    rows = librechat.aggregate("transactions", match, {"$group": {"_id": None, "answers": {"$addToSet": ANSWER}}})
+    return [answer for row in rows for answer in row["answers"] if answer]
 
 
 def _hour(value: float | None) -> int | None:

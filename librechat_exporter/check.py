@@ -157,8 +157,13 @@ def _clocks(librechat: LibreChat, now: datetime) -> Iterator[Finding]:
 
 
 def _prices(librechat: LibreChat, prices: PriceList) -> Iterator[Finding]:
-    with pymongo.timeout(CHECK_SECONDS):
-        missing = unpriced(librechat, prices)
+    try:
+        with pymongo.timeout(CHECK_SECONDS):
+            missing = unpriced(librechat, prices)
+    except PyMongoError as error:  # that MongoDB answers, and transactions may be read, is told elsewhere
+        text = f"models without a price are not known ({describe(error)}); --print-prices takes its time"
+        yield Finding(Verdict.WARNING, "MODEL_PRICES", text)
+        return
     if not missing:
         yield Finding(Verdict.OK, "MODEL_PRICES", "every model that was billed in the last 30 days has a price")
     for model in missing:

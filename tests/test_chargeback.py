@@ -8,6 +8,7 @@ import pymongo
 import pytest
 from bson import ObjectId
 from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
 from librechat_exporter.cli import forget_label
 from librechat_exporter.ledger import last_seen
@@ -137,6 +138,24 @@ def test_a_new_user_pays_once_it_is_known_who_that_is(people: Database[Document]
     one.scrape()
     time.sleep(0.2)
     assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 2, "unknown": 1}
+
+
+def test_users_that_may_not_be_read_are_asked_for_once_in_a_reading(
+    people: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each message; their usage is nobody's that is known."""
+    asked = []
+
+    def refused(*_arguments: object, **_named: object) -> None:
+        asked.append(1)
+        raise OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr("librechat_exporter.ledger.membership.read_members", refused)
+    people["messages"].insert_many([message(NOW, number, user=str(ANN)) for number in range(200)])
+    values = exporter(NOW, **ON).scrape()
+    assert of(values, "librechat_group_messages_total", "group") == {"unknown": 200}
+    assert of(values, "librechat_domain_messages_total", "domain") == {"unknown": 200}
+    assert len(asked) < 30
 
 
 def test_users_who_are_too_many_count_as_other(people: Database[Document], exporter: MakeExporter) -> None:

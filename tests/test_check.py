@@ -19,6 +19,7 @@ import pymongo
 import pytest
 from bson import ObjectId
 from pymongo.database import Database
+from pymongo.errors import ExecutionTimeout
 
 from librechat_exporter import check
 from librechat_exporter.librechat.fields import COLLECTIONS
@@ -214,3 +215,15 @@ def test_json_belongs_to_check(tmp_path: Path) -> None:
         [sys.executable, METRICS_PY, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     assert (ended.returncode, "--json belongs to --check" in ended.stderr) == (2, True)
+
+
+def test_a_database_too_large_for_a_look_at_its_models_can_be_read_all_the_same(
+    tmp_path: Path, right: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(*_arguments: object) -> list[str]:
+        raise ExecutionTimeout("operation exceeded time limit", 50)
+
+    monkeypatch.setattr(check, "unpriced", too_long)
+    [(verdict, text)] = findings(tmp_path, 0, MODEL_PRICES="genai-prices", **right)["MODEL_PRICES"]
+    assert verdict == "warning"
+    assert "--print-prices takes its time" in text

@@ -43,6 +43,21 @@ def test_the_name_counts_before_patterns_and_patterns_in_their_order(tmp_path: P
     assert price.source == "prices.yml: gpt-*"
 
 
+def test_a_price_is_looked_up_once_for_a_model_and_a_day() -> None:
+    """Millions of transactions ask for it."""
+    asked: list[tuple[str, date | None]] = []
+
+    class Counted(prices.PriceList):
+        def look_up(self, model: str, day: date | None) -> Price | None:
+            asked.append((model, day))
+            return None
+
+    one = Counted()
+    for _ in range(3):
+        assert [one.price("a", DAY), one.price("a", None), one.price("b", DAY)] == [None] * 3
+    assert asked == [("a", DAY), ("a", None), ("b", DAY)]
+
+
 def test_a_price_is_valid_from_its_day(tmp_path: Path) -> None:
     found = of_file(
         tmp_path, "m:\n- {from: 2026-03-04, input: 2, output: 2}\n- {from: 2026-01-01, input: 1, output: 1}\n"

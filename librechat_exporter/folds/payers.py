@@ -29,7 +29,7 @@ class Payers:
         """
         if user is None or not {GROUP, DOMAIN}.intersection(self._kinds):
             return False
-        members = reading.members()
+        members = reading.members
         return members is not None and members.may_lack(user, made)
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
@@ -48,6 +48,6 @@ class Payers:
     def _of(self, reading: Reading, kind: str, user: str | None) -> tuple[str, ...]:
         if kind == USER:
             return (self._name_user(user) if user is not None else UNKNOWN,)
-        members = reading.members()
+        members = reading.members
         member = members.get(user or "", NOBODY) if members is not None else UNREAD
         return member.charged if kind == GROUP else (member.domain,)

@@ -22,7 +22,7 @@ from librechat_exporter.historic.tables import (
     MONEY_DIGITS,
     Table,
 )
-from librechat_exporter.historic.usage import Members, Usage
+from librechat_exporter.historic.usage import Usage
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document
 from librechat_exporter.librechat.fields import (
@@ -34,6 +34,7 @@ from librechat_exporter.librechat.fields import (
     indexed_between,
     inserted_between,
 )
+from librechat_exporter.librechat.members import Members
 from librechat_exporter.librechat.messages import Messages, read_messages, read_questions
 from librechat_exporter.librechat.models import Model, read_labels
 from librechat_exporter.librechat.transactions import BY_ANSWER, BY_DAY, BY_USER, Billed, read_charged
@@ -71,7 +72,7 @@ class Telling:
     """
 
     key: UserKey | None
-    members: Members = None
+    members: Members | None = None
     prices: PriceList | None = None
 
 

@@ -1,21 +1,17 @@
 """A day's usage by group and by agent."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from librechat_exporter.historic.tables import DAILY_USAGE_BY_AGENT, DAILY_USAGE_BY_GROUP, MONEY_DIGITS, Table
 from librechat_exporter.librechat.fields import USD_PARTS
-from librechat_exporter.librechat.members import NOBODY, Member
+from librechat_exporter.librechat.members import NOBODY, Members
 from librechat_exporter.librechat.messages import Messages
 from librechat_exporter.librechat.transactions import Billed
 
 _TOKEN_TYPES = ("input", "output", "cache_read", "cache_write")
-
-# By the ids of all users, None if groups are not asked for.
-Members = Mapping[str, Member] | None
 
 
 @dataclass
@@ -39,7 +35,8 @@ class _Usage:
 
 
 class Usage:
-    def __init__(self, members: Members) -> None:
+    def __init__(self, members: Members | None) -> None:
+        """members: None if groups are not asked for."""
         self._members = members
         # By names without trailing spaces, which MariaDB does not tell apart.
         self._groups: dict[str, _Usage] = defaultdict(_Usage)

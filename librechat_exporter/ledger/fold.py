@@ -60,8 +60,8 @@ class Reading:
     """A fold reads and counts with these, as of the server's time `now`.
 
     kept: hours of windows are counted from then on; None if what is read is older. only: names of the metrics and kinds
-    that are counted; None stands for all. questions: users' messages that were met lately. members: all users by
-    their ids, as Membership tells them, or None.
+    that are counted; None stands for all. questions: users' messages that were met lately. read_members:
+    of Membership.
     """
 
     librechat: LibreChat
@@ -70,7 +70,7 @@ class Reading:
     kept: datetime | None
     only: Collection[str] | None = None
     questions: Cache[Link, Question] = field(default_factory=lambda: Cache(0))
-    members: Callable[[], Members | None] = _no_members
+    read_members: Callable[[], Members | None] = _no_members
 
     def samples(self) -> Samples:
         return Samples(self.guard, self.only)
@@ -82,6 +82,14 @@ class Reading:
         """The hour of a Unix time, as the last label of what is counted in windows; None if it is in no window."""
         since, until = self._bounds
         return str(int(created // _HOUR_SECONDS)) if since <= created <= until else None
+
+    @functools.cached_property
+    def members(self) -> Members | None:
+        """All users, the same for all that is read with this; None where they may not be read.
+
+        Raises PyMongoError, TimeoutError as long as they have never been read.
+        """
+        return self.read_members()
 
     def is_coming(self, created: float) -> bool:
         """A document of this Unix time was made while this was read: the next reading finds it in its windows."""

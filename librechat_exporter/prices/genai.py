@@ -1,7 +1,6 @@
 """The providers' prices, which the library genai-prices brings with it: nothing is fetched."""
 
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from librechat_exporter.prices.price import Price, PriceList
@@ -12,40 +11,28 @@ if TYPE_CHECKING:
 # The hour in which prices that depend on it are the usual ones.
 _USUAL = time(12, tzinfo=UTC)
 _MILLION = 1_000_000
-_REMEMBERED = 10_000
 
 
 class GenaiPrices(PriceList):
     """A model is looked up by its name alone, as a transaction tells no provider. Of prices that rise with the length
     of a request it is the first one."""
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, date | None], Price | None] = {}
-
-    def price(self, model: str, day: date | None) -> Price | None:
-        if (model, day) not in self._known:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[model, day] = _price(model, day)
-        return self._known[model, day]
-
-
-def _price(model: str, day: date | None) -> Price | None:
-    moment = datetime.combine(day, _USUAL) if day is not None else None
-    # A name such as anthropic/claude is OpenRouter's, one such as us.anthropic.claude of Amazon's Bedrock.
-    for provider in (None, "openrouter" if "/" in model else "aws"):
-        try:
-            found = _calculated(model, provider, moment, input_tokens=1)
-            read, written = (
-                _calculated(model, provider, moment, input_tokens=1, **{kind: 1}).input_price * _MILLION
-                for kind in ("cache_read_tokens", "cache_write_tokens")
-            )
-            output = _calculated(model, provider, moment, output_tokens=1).output_price * _MILLION
-        except LookupError:
-            continue
-        source = f"genai-prices: {found.provider.id}, {found.model.id}"
-        return Price.of_million(source, found.input_price * _MILLION, output, Decimal(read), Decimal(written))
-    return None
+    def look_up(self, model: str, day: date | None) -> Price | None:
+        moment = datetime.combine(day, _USUAL) if day is not None else None
+        # A name such as anthropic/claude is OpenRouter's, one such as us.anthropic.claude of Amazon's Bedrock.
+        for provider in (None, "openrouter" if "/" in model else "aws"):
+            try:
+                found = _calculated(model, provider, moment, input_tokens=1)
+                read, written = (
+                    _calculated(model, provider, moment, input_tokens=1, **{kind: 1}).input_price * _MILLION
+                    for kind in ("cache_read_tokens", "cache_write_tokens")
+                )
+                output = _calculated(model, provider, moment, output_tokens=1).output_price * _MILLION
+            except LookupError:
+                continue
+            source = f"genai-prices: {found.provider.id}, {found.model.id}"
+            return Price.of_million(source, found.input_price * _MILLION, output, read, written)
+        return None
 
 
 def _calculated(model: str, provider: str | None, moment: datetime | None, **tokens: int) -> "PriceCalculation":

@@ -66,19 +66,18 @@ class FilePrices(PriceList):
     """Names count before patterns, and patterns in the order of the file; case does not count."""
 
     def __init__(self, name: str, entries: Mapping[str, Sequence[_Entry]]) -> None:
+        super().__init__()
         self._name = name
-        lowered = {model.lower(): sorted(some, key=lambda one: one.valid_from) for model, some in entries.items()}
-        self._models = {model: some for model, some in lowered.items() if not _is_pattern(model)}
-        self._patterns = {model: some for model, some in lowered.items() if _is_pattern(model)}
+        self._entries = {model.lower(): sorted(some, key=lambda one: one.valid_from) for model, some in entries.items()}
+        self._patterns = [model for model in self._entries if _is_pattern(model)]
 
-    def price(self, model: str, day: date | None) -> Price | None:
+    def look_up(self, model: str, day: date | None) -> Price | None:
         name = model.lower()
-        matched = (
-            name if name in self._models else next((one for one in self._patterns if fnmatchcase(name, one)), None)
-        )
+        is_named = name in self._entries and not _is_pattern(name)
+        matched = name if is_named else next((one for one in self._patterns if fnmatchcase(name, one)), None)
         if matched is None:
             return None
-        valid = [one for one in (self._models | self._patterns)[matched] if day is None or one.valid_from <= day]
+        valid = [one for one in self._entries[matched] if day is None or one.valid_from <= day]
         if not valid:
             return None
         one = valid[-1]

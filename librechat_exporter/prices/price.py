@@ -10,6 +10,7 @@ from typing import NamedTuple
 # order.
 PARTS = 10**12
 _TOKENS = 10**6  # that prices are told for
+_REMEMBERED = 10_000
 
 
 class Price(NamedTuple):
@@ -47,9 +48,20 @@ class Price(NamedTuple):
 class PriceList(ABC):
     """Prices by the names of models. Safe for use from several threads."""
 
-    @abstractmethod
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, date | None], Price | None] = {}
+
     def price(self, model: str, day: date | None) -> Price | None:
         """The model's price on that day (UTC), or the newest; None if the list has none."""
+        if (model, day) not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}
+            self._known[model, day] = self.look_up(model, day)
+        return self._known[model, day]
+
+    @abstractmethod
+    def look_up(self, model: str, day: date | None) -> Price | None:
+        """Finds what price() gives, which asks once for each model and day."""
 
 
 def _parts(dollars: Decimal) -> int:

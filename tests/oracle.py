@@ -185,7 +185,7 @@ class Oracle:
         self.messages = [message for message in stored if message.get("subagentTask") is None]
         self.subagents = [message for message in stored if message.get("subagentTask") is not None]
         self.answers: dict[str, list[Document]] = defaultdict(list)
-        for message in self._counted(self.messages):
+        for message in self.counted(self.messages):
             if not is_users(message) and isinstance(message.get("parentMessageId"), str):
                 self.answers[message["parentMessageId"]].append(message)
         self.conversations = list(collections.get("conversations", ()))
@@ -198,11 +198,11 @@ class Oracle:
             ("librechat_uploaded_files_total", "files"),
             ("librechat_registered_users_total", "users"),
         ):
-            self.values[name, ()] = len(self._counted(collections.get(collection, ())))
-        for event in self._counted(collections.get("auditlogs", ())):
+            self.values[name, ()] = len(self.counted(collections.get(collection, ())))
+        for event in self.counted(collections.get("auditlogs", ())):
             labels = {label: text(event.get(label)) or "unknown" for label in ("category", "outcome")}
             self._add("librechat_audit_events_total", 1, **labels)
-        people = [one for one in self._counted(self.conversations) if one.get("subagentThread") is None]
+        people = [one for one in self.counted(self.conversations) if one.get("subagentThread") is None]
         self.values["librechat_conversations_total", ()] = len(people)
         self._happened()
         self._of_subagents()
@@ -210,14 +210,14 @@ class Oracle:
         self._recent()
         self._unique_users()
         self._ratings()
-        self._billed(self._counted(collections.get("transactions", ())))
+        self._billed(self.counted(collections.get("transactions", ())))
         there = {name: list(documents) for name, documents in collections.items()}
         self._state(there)
         self._things_of_windows(there, windows)
         self._windows(there, windows, external)
 
     @staticmethod
-    def _counted(documents: Iterable[Document]) -> list[Document]:
+    def counted(documents: Iterable[Document]) -> list[Document]:
         return [document for document in documents if isinstance(document["_id"], ObjectId)]
 
     def _add(self, name: str, amount: float, **labels: str | None) -> None:
@@ -226,7 +226,7 @@ class Oracle:
         if known == labels:
             self.values[name, tuple(sorted(known.items()))] += amount
 
-    def _named(self, message: Document) -> str | None:
+    def named(self, message: Document) -> str | None:
         """The model; None as long as an answer that is being written has none."""
         is_written = message.get("unfinished") is True and not is_users(message)
         is_new = message["_id"].generation_time > self.now - timedelta(minutes=55)
@@ -236,7 +236,7 @@ class Oracle:
         return model(message, self.agents)
 
     def _of_subagents(self) -> None:
-        for message in self._counted(self.subagents):
+        for message in self.counted(self.subagents):
             if not is_users(message):
                 thread = identifier(message.get("conversationId"))
                 agents = [
@@ -265,8 +265,8 @@ class Oracle:
         for counter in ("messages_with_tools", "tool_calls", "tool_call_errors"):
             self._add(f"librechat_{counter}_total", 0)
         self._add("librechat_exporter_skipped_token_counts_total", 0)
-        for message in self._counted(self.messages):
-            name = self._named(message)
+        for message in self.counted(self.messages):
+            name = self.named(message)
             self._add("librechat_messages_total", 1)
             if message.get("tokenCount") is not None and not usable_tokens(message):
                 self._add("librechat_exporter_skipped_token_counts_total", 1)
@@ -289,8 +289,8 @@ class Oracle:
 
     def _open(self) -> list[Document]:
         """Ten minutes before the newest message that is no more than an hour old, and not ahead of the clock."""
-        counted = self._counted(self.messages)
-        stored = [*counted, *self._counted(self.subagents)]
+        counted = self.counted(self.messages)
+        stored = [*counted, *self.counted(self.subagents)]
         newest = max((message["_id"].generation_time for message in stored), default=self.now)
         end = min(self.now, max(newest, self.now - timedelta(hours=1)))
         since = (end - timedelta(minutes=10)).replace(microsecond=0)
@@ -307,7 +307,7 @@ class Oracle:
         for sum_of in ("messages", "error_messages", "input_tokens", "output_tokens", "tool_calls", "tool_call_errors"):
             self._add(f"librechat_{sum_of}_5m", 0)
         for message in recent:
-            name = self._named(message)
+            name = self.named(message)
             self._add("librechat_messages_5m", 1)
             for tool, broken in tool_calls(message):
                 tool_users.add(user(message))
@@ -332,22 +332,28 @@ class Oracle:
         if tokens(message) > 0:
             lengths = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
             self._observe("librechat_answer_tokens", tokens(message), lengths, model_name)
+        waited = self.waited(message)
+        if waited is not None:
+            waits = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
+            self._observe("librechat_answer_seconds", waited, waits, model_name)
+
+    def waited(self, message: Document) -> float | None:
+        """Seconds from the question to this answer, if it is the first one."""
         parent = identifier(message.get("parentMessageId"))
         ahead = self.now + timedelta(days=1)
         if parent is None or not self._has_time(message):
-            return
+            return None
         for other in self.answers[parent]:
             is_answer = user(other) == user(message) and self._has_time(other)
             if is_answer and other["createdAt"] < message["createdAt"]:
-                return  # an answer that was made again
+                return None  # an answer that was made again
         for question in self.messages:
             if is_users(question) and question.get("messageId") == parent and user(question) == user(message):
                 if created_within(question, EPOCH, ahead):
-                    waited = (message["createdAt"] - question["createdAt"]).total_seconds()
-                    if 0 <= waited <= 3600:
-                        waits = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
-                        self._observe("librechat_answer_seconds", waited, waits, model_name)
-                return
+                    waited: float = (message["createdAt"] - question["createdAt"]).total_seconds()
+                    return waited if 0 <= waited <= 3600 else None
+                return None
+        return None
 
     def _has_time(self, message: Document) -> bool:
         """It is not imported either."""
@@ -396,7 +402,7 @@ class Oracle:
     def _unique_users(self) -> None:
         for period, start in self.starts.items():
             since = start.astimezone(UTC) - timedelta(milliseconds=1)
-            found = {user(m) for m in self._counted(self.messages) if created_within(m, since, self.now)}
+            found = {user(m) for m in self.counted(self.messages) if created_within(m, since, self.now)}
             self._add(f"librechat_{period}_unique_users", len(found - {None}))
 
     def _ratings(self) -> None:
@@ -568,7 +574,7 @@ class Oracle:
                 oldest = (self.now - longest).replace(minute=0, second=0, microsecond=0)
                 return [
                     one
-                    for one in self._counted(self.messages if name == "messages" else there.get(name, ()))
+                    for one in self.counted(self.messages if name == "messages" else there.get(name, ()))
                     if self._is_in(one, length) and one["_id"].generation_time >= oldest
                 ]
 
@@ -579,12 +585,12 @@ class Oracle:
 
             self._add("librechat_window_new_users", len(recent("users")), window=window)
             domains = {str(one["_id"]): domain_of(one) for one in there.get("users", ())}
-            active = [message for message in self._counted(self.messages) if self._is_in(message, length)]
+            active = [message for message in self.counted(self.messages) if self._is_in(message, length)]
             for one in {user(message) for message in active} - {None}:
                 domain = domains.get(str(one), "unknown")
                 self._add("librechat_active_users_by_domain", 1, domain=domain, window=window)
             for message in recent("messages"):
-                name = self._named(message)
+                name = self.named(message)
                 labels = {"model": name, "window": window, "class": name and class_of(name)}
                 if failed(message):
                     self._add("librechat_window_rejected_requests", 1, reason=reason(message), window=window)

@@ -86,10 +86,10 @@ class PayersOracle(Oracle):
         self.belonging = Belonging(there)
         self.kinds = tuple(kinds)
         self.windows = windows
-        for message in self._counted(self.messages):
+        for message in self.counted(self.messages):
             self._charge("messages", message, 1)
             self._of_agent(message)
-        transactions = self._counted(there.get("transactions", ()))
+        transactions = self.counted(there.get("transactions", ()))
         billed = [one for one in transactions if one.get("tokenType") in ("prompt", "completion")]
         for transaction in billed:
             self._billed_to(transaction)
@@ -150,14 +150,14 @@ class PayersOracle(Oracle):
 
     def _active(self) -> None:
         longest = max(timedelta(days=35), *self.windows.values())
-        ever = {user(one) for one in self._counted(self.messages) if self._is_in(one, longest)} - {None}
+        ever = {user(one) for one in self.counted(self.messages) if self._is_in(one, longest)} - {None}
         created = {
             one: document["createdAt"]
             for one, document in self.belonging.users.items()
             if created_within(document, EPOCH, datetime(2200, 1, 1, tzinfo=EPOCH.tzinfo))
         }
         for window, length in self.windows.items():
-            messages = [one for one in self._counted(self.messages) if self._is_in(one, length)]
+            messages = [one for one in self.counted(self.messages) if self._is_in(one, length)]
             active = {user(one) for one in messages} - {None}
             if "group" in self.kinds:
                 for one in active:

@@ -99,6 +99,7 @@ class Life(RuleBasedStateMachine):
         self.number = 100
         self.counted: dict[ObjectId, float] = {}
         self.sealed: set[ObjectId] = set()
+        self.coming: set[ObjectId] = set()
         self.newest: ObjectId | None = None
         self.is_new = True
         self.shown: Values = {}
@@ -119,6 +120,7 @@ class Life(RuleBasedStateMachine):
             self.now,
         )
         self.newest = max(self.counted.keys() - self.sealed, default=None)
+        self.coming.clear()
         self.is_new = True
 
     @rule(tokens=st.integers(0, 100), ago=st.integers(-400, 500))
@@ -165,11 +167,13 @@ class Life(RuleBasedStateMachine):
         for series, value in self.shown.items():
             assert shown.get(series, -1) >= value, f"{series} fell"
         self.shown = shown
-        # Whatever is later, and changes, a tick sees, or the first scrape of a process.
+        # Whatever is later, and changes, a tick sees, or the first scrape of a process; but what was made ahead of the
+        # clock the next scrape reads again.
         since = 0.0 if self.newest is None else min(self.now, self.newest.generation_time).timestamp() - 60
         for document in list(self.messages().find()):
             moment = document["_id"].generation_time.timestamp()
-            if self.is_new or (document["_id"] not in self.counted and moment >= int(since)):
+            is_coming = document["_id"] in self.coming
+            if self.is_new or is_coming or (document["_id"] not in self.counted and moment >= int(since)):
                 self.see(document)
         self.is_new = False
         self.sealed |= {one for one in self.counted if one.generation_time < NOW - timedelta(hours=2)}  # history
@@ -195,6 +199,8 @@ class Life(RuleBasedStateMachine):
         if document["_id"] not in self.sealed:
             self.counted[document["_id"]] = max(self.counted.get(document["_id"], 0), document["tokenCount"])
             self.newest = max(self.newest or document["_id"], document["_id"])
+            ahead = (document["createdAt"] - self.now).total_seconds()
+            (self.coming.add if 0 < ahead <= 60 else self.coming.discard)(document["_id"])
 
     @invariant()
     def nothing_is_negative(self) -> None:

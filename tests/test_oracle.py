@@ -14,6 +14,7 @@ from pymongo.database import Database
 
 from tests import weird
 from tests.conftest import Document, MakeExporter
+from tests.hours_oracle import counted_by_hour, hours_and_days
 from tests.oracle import Values
 from tests.payers_oracle import PayersOracle
 from tests.test_privileges import documented_collections
@@ -139,6 +140,10 @@ def test_all_metrics_of_documents_of_any_shape(
         external_model_regex="CLAUDE" if external else None,
     )
     values = one.scrape()
+    totals = one.daemon.ledger.totals
     one.close()
-    wanted = expected({name: list(database[name].find()) for name in documents}, timezone, external * "claude")
-    assert differences(of_documents(values), wanted) == {}
+    there = {name: list(database[name].find()) for name in documents}
+    assert differences(of_documents(values), expected(there, timezone, external * "claude")) == {}
+    by_hour, active = hours_and_days(there, weird.NOW, timezone, max(WINDOWS.values()))
+    assert counted_by_hour(totals) == by_hour
+    assert {day: totals.count_active(day) for day in active} == active

@@ -42,7 +42,9 @@ def _fold(
     if source == MESSAGES:
         mirrored = {one.recent_of: one for collector in collectors for one in collector.metrics if one.recent_of}
         kept = Windows(settings.windows, settings.metrics_timezone).kept
-        return MessagesFold(countings, mirrored, max(SEEN_KEPT, kept) + HOUR, settings.name_user)
+        return MessagesFold(
+            countings, mirrored, max(SEEN_KEPT, kept) + HOUR, settings.metrics_timezone, settings.name_user
+        )
     if source == TRANSACTIONS:
         return TransactionsFold(countings, settings.external_models, settings.name_user)
     return DocumentsFold(source, countings)

@@ -37,7 +37,7 @@ def _add(samples: Samples, group: MessageGroup) -> None:
     if _TOKENS.name not in group.counted:
         samples.observe(_TOKENS, [tokens for tokens in group.tokens if tokens > 0], group.model)
     if _SECONDS.name not in group.counted:
-        samples.observe(_SECONDS, group.waits, group.model)
+        samples.observe(_SECONDS, [seconds for seconds in group.waits if seconds is not None], group.model)
 
 
 def collectors(_settings: Settings) -> list[Collector]:

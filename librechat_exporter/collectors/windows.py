@@ -5,14 +5,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.folds import hours
 from librechat_exporter.folds.documents import DocumentGroup
-from librechat_exporter.folds.messages import MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
-from librechat_exporter.folds.transactions import CHAT_CONTEXTS, CLASSES, SEEN_BY_CLASS, TRANSACTIONS, class_of
+from librechat_exporter.folds.messages import MESSAGES
+from librechat_exporter.folds.transactions import CLASSES, SEEN_BY_CLASS, TRANSACTIONS, class_of
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.ledger.windowed import hour_of
-from librechat_exporter.librechat.fields import CREDIT_PARTS
-from librechat_exporter.librechat.transactions import Billed
-from librechat_exporter.metrics.guard import OTHER
 from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
@@ -26,8 +24,6 @@ _gauge = partial(
     toggles=("usage_window",),
     chosen=("class", "type", "usage", "reason"),
 )
-
-_SEQUENTIAL = "0.2.0: `sequential` is a chat context"
 
 _UNIQUE_USERS = _gauge(
     name="librechat_window_unique_users",
@@ -43,31 +39,31 @@ _ANSWERS = _gauge(
     name="librechat_window_answers_per_model",
     help="Answers that did not fail in the window, exact to the hour",
     labels=("model", "class", WINDOW),
-    since=(WITHOUT_SUBAGENTS,),
+    since=hours.ANSWERS.since,
 )
 _UNFINISHED = _gauge(
     name="librechat_window_unfinished_answers_per_model",
     help="Answers that were stopped in the window, exact to the hour",
     labels=("model", "class", WINDOW),
-    since=(WITHOUT_SUBAGENTS, "0.2.0: one that ended by its many tool calls is not stopped"),
+    since=hours.UNFINISHED.since,
 )
 _TOKENS = _gauge(
     name="librechat_window_tokens_per_model",
     help="Tokens billed for chat requests, cached ones among the input, in the window, exact to the hour",
     labels=("model", "class", "type", WINDOW),
-    since=(_SEQUENTIAL,),
+    since=(hours.SEQUENTIAL,),
 )
 _CACHE_TOKENS = _gauge(
     name="librechat_window_cache_tokens_per_model",
     help="Input tokens of chat requests read from or written to the cache in the window, exact to the hour",
     labels=("model", "class", "type", WINDOW),
-    since=(_SEQUENTIAL,),
+    since=(hours.SEQUENTIAL,),
 )
 _BACKGROUND_TOKENS = _gauge(
     name="librechat_window_background_tokens_per_model",
     help="Tokens billed for titles, summaries and the like in the window, exact to the hour",
     labels=("model", "class", "context", "type", WINDOW),
-    since=(_SEQUENTIAL,),
+    since=(hours.SEQUENTIAL,),
 )
 _CREDITS = _gauge(
     name="librechat_window_credits_per_model",
@@ -78,7 +74,7 @@ _REJECTED = _gauge(
     name="librechat_window_rejected_requests",
     help="Failed messages, by the reason that LibreChat gave, in the window, exact to the hour",
     labels=("reason", WINDOW),
-    since=(WITHOUT_SUBAGENTS, "0.2.0: by all reasons of LibreChat, as it writes them"),
+    since=hours.REJECTED.since,
 )
 _NEW_USERS = _gauge(
     name="librechat_window_new_users",
@@ -86,59 +82,13 @@ _NEW_USERS = _gauge(
     labels=(WINDOW,),
 )
 
-# The ledger counts these by the hour. A model's class is told when they are shown.
-_hourly = partial(Metric, help="", type="gauge", kind="recent", chosen=("type", "reason"))
-_HOURLY_ANSWERS = _hourly(name="librechat_window_answers_per_model", labels=("model", WINDOW), since=_ANSWERS.since)
-_HOURLY_UNFINISHED = _hourly(
-    name="librechat_window_unfinished_answers_per_model", labels=("model", WINDOW), since=_UNFINISHED.since
-)
-_HOURLY_TOKENS = _hourly(
-    since=(_SEQUENTIAL,), name="librechat_window_tokens_per_model", labels=("model", "type", WINDOW)
-)
-_HOURLY_CACHE_TOKENS = _hourly(
-    since=(_SEQUENTIAL,), name="librechat_window_cache_tokens_per_model", labels=("model", "type", WINDOW)
-)
-_HOURLY_BACKGROUND_TOKENS = _hourly(
-    since=(_SEQUENTIAL,),
-    name="librechat_window_background_tokens_per_model",
-    labels=("model", "context", "type", WINDOW),
-)
-_HOURLY_CREDITS = _hourly(
-    name="librechat_window_credits_per_model", labels=("model", "context", "type", WINDOW), parts=CREDIT_PARTS
-)
-
-# By what is shown, with the model's class after its name, what is counted by the hour.
+# By what is shown, with the model's class after its name, what the ledger counts by the hour.
 _BILLED = {
-    _TOKENS: _HOURLY_TOKENS,
-    _CACHE_TOKENS: _HOURLY_CACHE_TOKENS,
-    _BACKGROUND_TOKENS: _HOURLY_BACKGROUND_TOKENS,
-    _CREDITS: _HOURLY_CREDITS,
+    _TOKENS: hours.TOKENS,
+    _CACHE_TOKENS: hours.CACHE_TOKENS,
+    _BACKGROUND_TOKENS: hours.BACKGROUND_TOKENS,
+    _CREDITS: hours.CREDITS,
 }
-
-
-def _add_messages(samples: Samples, group: MessageGroup) -> None:
-    kind = group.kind
-    for hour, count in group.hours.items():
-        if kind.failed:
-            samples.add(_REJECTED, count, kind.reason or OTHER, hour)
-        elif not kind.by_user:
-            samples.add(_HOURLY_ANSWERS, count, group.model, hour)
-            if kind.unfinished:
-                samples.add(_HOURLY_UNFINISHED, count, group.model, hour)
-
-
-def _add_billed(samples: Samples, billed: Billed) -> None:
-    if billed.hour is None or billed.kind not in ("prompt", "completion"):
-        return
-    hour, token_type = str(billed.hour), billed.token_type
-    tokens = billed.tokens + sum(billed.cache or ())
-    if billed.context in CHAT_CONTEXTS:
-        samples.add(_HOURLY_TOKENS, tokens, billed.model, token_type, hour)
-        for kind, cached in zip(("read", "write"), billed.cache or (), strict=False):
-            samples.add(_HOURLY_CACHE_TOKENS, cached, billed.model, kind, hour)
-    else:
-        samples.add(_HOURLY_BACKGROUND_TOKENS, tokens, billed.model, billed.context, token_type, hour)
-    samples.add(_HOURLY_CREDITS, billed.charged, billed.model, billed.context, token_type, hour)
 
 
 def _add_users(samples: Samples, group: DocumentGroup) -> None:
@@ -149,7 +99,7 @@ def _add_users(samples: Samples, group: DocumentGroup) -> None:
 class _AnswersCollector(Collector):
     name = "window_answers"
     metrics = (_ANSWERS, _UNFINISHED, _REJECTED)
-    countings = (Counting(MESSAGES, (_HOURLY_ANSWERS, _HOURLY_UNFINISHED, _REJECTED), _add_messages),)
+    countings = hours.OF_MESSAGES
     sources = (MESSAGES,)
 
     def __init__(self, external: re.Pattern[str] | None) -> None:
@@ -159,20 +109,20 @@ class _AnswersCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(MESSAGES)
         totals, now = scrape.totals, scrape.now
-        answers = totals.in_windows(_HOURLY_ANSWERS, now)
-        if totals.is_folded(_HOURLY_ANSWERS):
+        answers = totals.in_windows(hours.ANSWERS, now)
+        if totals.is_folded(hours.ANSWERS):
             yield _ANSWERS.family(_with_class(answers, self._external))
-        if totals.is_folded(_HOURLY_UNFINISHED, _HOURLY_ANSWERS):
-            unfinished = dict.fromkeys(answers, 0.0) | totals.in_windows(_HOURLY_UNFINISHED, now)
+        if totals.is_folded(hours.UNFINISHED, hours.ANSWERS):
+            unfinished = dict.fromkeys(answers, 0.0) | totals.in_windows(hours.UNFINISHED, now)
             yield _UNFINISHED.family(_with_class(unfinished, self._external))
-        if totals.is_folded(_REJECTED):
-            yield _REJECTED.family(totals.in_windows(_REJECTED, now))
+        if totals.is_folded(hours.REJECTED):
+            yield _REJECTED.family(totals.in_windows(hours.REJECTED, now))
 
 
 class _BilledCollector(Collector):
     name = "window_billed"
     metrics = (_UNIQUE_USERS, _USERS_BY_CLASS, *_BILLED)
-    countings = (Counting(TRANSACTIONS, tuple(_BILLED.values()), _add_billed),)
+    countings = (hours.OF_TRANSACTIONS,)
     sources = (TRANSACTIONS,)
 
     def __init__(self, external: re.Pattern[str] | None) -> None:

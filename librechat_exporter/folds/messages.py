@@ -1,11 +1,12 @@
 """Messages are read once for all that is counted in them."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from librechat_exporter.folds.payers import Payers
+from librechat_exporter.ledger.active_days import ACTIVE_DAYS, DAYS_KEPT, Calendar
 from librechat_exporter.ledger.cell import Cell, Pins
 from librechat_exporter.ledger.fold import Counting, Fold, Found, Kind, Reading
 from librechat_exporter.ledger.last_seen import kind_by, merge, of_kind
@@ -37,7 +38,7 @@ from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.user_ids import UserKey
 
 MESSAGES = "messages"
-# Users are seen with a message, and with an answer of each agent.
+# Users are seen with a message, on each day with a message, and with an answer of each agent.
 SEEN = "messages"
 AGENT_USERS = kind_by("agent")
 # LibreChat's clock, or ours, may be wrong: that changes nothing about how long somebody waited.
@@ -60,10 +61,10 @@ class MessageGroup:
 
     model: None as long as it is not known, as of an answer that was half saved. agent: its name, if they are an
     agent's answers. tokens, calls: of each message. prompts: the sum of the tokens of the questions that they answer.
-    waits: seconds from a question to its first answer, if that is known. skipped: how many have a tokenCount that is no
-    number of tokens. usage: of all together, None if none tells it. hours: how many were created in each hour that is
-    kept, by the last label of what is counted in windows. counted: names of the metrics that they were counted in
-    before. payers: by kind how many are charged to each.
+    waits: of each answer the seconds from its question, None if it is not the first or that is not known. skipped: how
+    many have a tokenCount that is no number of tokens. usage: of all together, None if none tells it. hours: of each
+    message the hour that it was created in, as Reading.hour tells it; empty if all are older than what is kept.
+    counted: names of the metrics that they were counted in before. payers: by kind how many are charged to each.
     """
 
     kind: MessageKind
@@ -72,10 +73,10 @@ class MessageGroup:
     tokens: Sequence[float]
     calls: Sequence[tuple[ToolCall, ...]] = ()
     prompts: float = 0
-    waits: Sequence[float] = ()
+    waits: Sequence[float | None] = ()
     skipped: int = 0
     usage: Usage | None = None
-    hours: Mapping[str, int] = field(default_factory=dict)
+    hours: Sequence[str | None] = ()
     counted: Collection[str] = frozenset()
     payers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -101,11 +102,7 @@ def _group(
     counted: Collection[str] = frozenset(),
 ) -> MessageGroup:
     """asked: the questions of these answers."""
-    hours: dict[str, int] = {}
-    if reading.kept is not None:
-        counted_by_hour = Counter(map(reading.hour, map(abs, messages.created)))
-        hours = {hour: count for hour, count in counted_by_hour.items() if hour is not None}
-    waits = (waited(created, one) for created, one in zip(messages.created, asked, strict=False))
+    hours = [reading.hour(abs(created)) for created in messages.created] if reading.kept is not None else ()
     return MessageGroup(
         messages.kind,
         model,
@@ -113,7 +110,7 @@ def _group(
         messages.tokens,
         messages.tool_calls,
         sum(one.tokens for one in asked),
-        [one for one in waits if one is not None],
+        [waited(created, one) for created, one in zip(messages.created, asked, strict=False)],
         messages.skipped,
         messages.usage,
         hours,
@@ -134,13 +131,19 @@ class MessagesFold(Fold[MessageGroup]):
         countings: Iterable[Counting[MessageGroup]],
         mirrored: Mapping[str, Metric],
         seen_kept: timedelta,
+        timezone: ZoneInfo,
         name_user: UserKey,
     ) -> None:
-        """seen_kept: for how long a user counts as seen. name_user: of Payers."""
+        """seen_kept: for how long a user counts as seen. timezone: of the days. name_user: of Payers."""
         super().__init__(countings)
         self.mirrored = mirrored
         self._seen_kept = seen_kept
-        self.kinds = (Kind(SEEN, str(seen_kept)), Kind(AGENT_USERS, str(seen_kept)))
+        self._calendar = Calendar(timezone)
+        self.kinds = (
+            Kind(SEEN, str(seen_kept)),
+            Kind(AGENT_USERS, str(seen_kept)),
+            Kind(ACTIVE_DAYS, timezone.key),
+        )
         self._payers = Payers(self.countings, name_user)
 
     def counts(self, counting: Counting[MessageGroup], group: MessageGroup) -> bool:
@@ -257,8 +260,10 @@ class MessagesFold(Fold[MessageGroup]):
                 yield MessageGroup(kind, None, agents.get(thread or "", UNKNOWN), [0] * count)
 
     def _seen(self, reading: Reading, found: Iterable[Messages], agents: Iterable[str | None]) -> Seen:
-        """When each user was last seen; with an answer of an agent, to the hour. agents: of the messages."""
+        """When each user was last seen, also on each day; with an answer of an agent, to the hour. agents: of the
+        messages."""
         since, until = (reading.now - self._seen_kept).timestamp(), reading.now.timestamp()
+        days_since = (reading.now - DAYS_KEPT).timestamp() if reading.wants(ACTIVE_DAYS) else float("inf")
         seen: Seen = {SEEN: {}}
         for messages, agent in zip(found, agents, strict=True):
             if messages.kind.subagent:
@@ -266,8 +271,13 @@ class MessagesFold(Fold[MessageGroup]):
             moments: dict[str, float] = {}
             for user, created in zip(messages.users, messages.created, strict=True):
                 moment = abs(created)
-                if user is not None and since < moment <= until and moment > moments.get(user, 0):
+                if user is None or not since < moment <= until:
+                    continue
+                if moment > moments.get(user, 0):
                     moments[user] = moment
+                if moment > days_since:
+                    of_day = seen.setdefault(self._calendar.kind(moment), {})
+                    of_day[user] = max(moment, of_day.get(user, 0))
             if reading.wants(SEEN):
                 merge(seen, {SEEN: moments})
             if agent is not None and not messages.kind.by_user and reading.wants(AGENT_USERS):

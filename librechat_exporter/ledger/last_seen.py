@@ -1,4 +1,5 @@
-"""When each user was last seen, by kind of what the user was seen with; held by ids or by keyed hashes."""
+"""When each user was last seen, by kind of what the user was seen with; held by ids or by keyed hashes. On which days
+users were active is held apart."""
 
 import bisect
 import logging
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from librechat_exporter.faults import describe
+from librechat_exporter.ledger.active_days import ACTIVE_DAYS, ActiveDays
 from librechat_exporter.ledger.state_file import Seen, State
 from librechat_exporter.user_ids import keyed_hash, raw
 
@@ -42,6 +44,7 @@ class LastSeen:
         self.user_key = keyed_hash(user_salt) if user_salt else raw
         self._users = self._load()
         self.unsaved: Seen = {}
+        self.days = ActiveDays(state)
         self._pairs = sum(len(users) for kind, users in self._users.items() if _OF in kind)
         self._dropped_told = False
         # What is worked out from it, until it changes.
@@ -82,6 +85,9 @@ class LastSeen:
         """Users by their ids."""
         newer: Seen = {}
         for kind, users in seen.items():
+            if kind.startswith(ACTIVE_DAYS):
+                self.days.add(kind, users)
+                continue
             known = self._users.get(kind, {})
             keyed = ((sys.intern(self.user_key(user)), moment) for user, moment in users.items())
             newer[kind] = {user: moment for user, moment in keyed if moment > known.get(user, 0)}
@@ -123,6 +129,8 @@ class LastSeen:
 
     def forget_kind(self, kind: str) -> None:
         """As if nobody had been seen with it, or with any thing of it; the state file has forgotten it."""
+        if kind == ACTIVE_DAYS:
+            self.days.forget()
         self._counts.clear()
         for held in (self._users, self.unsaved, self._sorted, self._snapshots):
             for one in [one for one in held if one == kind or one.startswith(of_kind(kind, ""))]:
@@ -130,6 +138,7 @@ class LastSeen:
         self._pairs = sum(len(users) for one, users in self._users.items() if _OF in one)
 
     def forget_old(self, now: datetime) -> None:
+        self.days.forget_old(now)
         before = (now - self._kept).timestamp()
         if not any(moment < before for users in self._users.values() for moment in users.values()):
             return
@@ -148,6 +157,7 @@ class LastSeen:
 
     def begin(self) -> None:
         """As if nobody had been seen; the state file has been emptied."""
+        self.days.forget()
         self._state.keep(_USERS_HELD, self.user_key(_USERS_HELD))
         self._users.clear()
         self._pairs = 0

@@ -309,13 +309,14 @@ class Ledger:
         """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
         self._unsaved_labels += self._guard.take_unsaved()
         changed = [source for source in sources if source.has_changed]
-        if self._closed or not (changed or self._last_seen.unsaved or self._unsaved_labels):
+        seen = self._last_seen
+        if self._closed or not (changed or seen.unsaved or seen.days.unsaved or self._unsaved_labels):
             return
         try:
             with self._state.transaction():
                 for source in changed:
                     self._state.save(source.fold.name, source.changes(), source.dropped_cells, source.expired)
-                self._state.save_seen(self._last_seen.unsaved, self._unsaved_labels)
+                self._state.save_seen(seen.unsaved, seen.days.unsaved, self._unsaved_labels)
         except Exception as error:  # noqa: BLE001
             if not self._save_failed:
                 log.error("STATE_PATH cannot be written (%s): counters may fall at the next restart", describe(error))  # noqa: TRY400
@@ -326,7 +327,8 @@ class Ledger:
         self._save_failed = False
         for source in changed:
             source.changes_saved()
-        self._last_seen.unsaved = {}
+        seen.unsaved = {}
+        seen.days.unsaved = {}
         self._unsaved_labels = []
 
     def _check_identity(self, now: datetime, *, again: bool = False) -> None:
@@ -356,6 +358,7 @@ class Ledger:
         times = [one.generation_time for one in newest if one is not None]
         with self._lock:
             self._clock.begin(now, max(times, default=None))
+            self._last_seen.days.forget_old(self.trusted(now))
 
     def _start_afresh(self) -> None:
         log.warning("This is another database or tenant than STATE_PATH was folded from: all counters start afresh")

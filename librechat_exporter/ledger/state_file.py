@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS total (
     source TEXT, metric TEXT, labels TEXT, value, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS last_seen (kind TEXT, user TEXT, time REAL, PRIMARY KEY (kind, user)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS active_days (user INTEGER PRIMARY KEY, days INTEGER);
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
 """
@@ -42,7 +43,7 @@ _MEMORY = "/dev/shm"  # noqa: S108
 _UNREAD = ("unread",)
 # The file and its log, and what is written when the one is taken into the other.
 _COPY_TIMES = 2
-_TABLES = ("binding", "source", "metric", "total", "open", "last_seen", "kept", "label")
+_TABLES = ("binding", "source", "metric", "total", "open", "last_seen", "active_days", "kept", "label")
 IN_MEMORY = ":memory:"
 # SQLite's integers end here; a total that is larger is kept as a text.
 _MOST = 2**63 - 1
@@ -225,6 +226,10 @@ class State:
             seen.setdefault(kind, {})[user] = time
         return seen
 
+    def active_days(self) -> dict[int, int]:
+        """The days, as bits, of each user."""
+        return dict(self._connection.execute("SELECT user, days FROM active_days"))
+
     def source(self, name: str) -> SourceState | None:
         row = self._connection.execute("SELECT open_from FROM source WHERE name = ?", (name,)).fetchone()
         if row is None:
@@ -280,8 +285,9 @@ class State:
             ((name, metric, json.dumps(values)) for metric, values in expired),
         )
 
-    def save_seen(self, seen: Seen, labels: Iterable[tuple[str, str]]) -> None:
-        """Writes users that were seen and label values that were admitted, within a transaction."""
+    def save_seen(self, seen: Seen, days: Mapping[int, int], labels: Iterable[tuple[str, str]]) -> None:
+        """Writes users that were seen, their days and label values that were admitted, within a transaction."""
+        self._connection.executemany("INSERT OR REPLACE INTO active_days VALUES (?, ?)", days.items())
         self._connection.executemany("INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)", _rows(seen))
         self._connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
 
@@ -316,6 +322,12 @@ class State:
     def forget_seen(self, before: float) -> None:
         with self._connection as connection:
             connection.execute("DELETE FROM last_seen WHERE time < ?", (before,))
+
+    def keep_days(self, kept: int) -> None:
+        """Forgets all active days but these, as bits."""
+        with self._connection as connection:
+            connection.execute("UPDATE active_days SET days = days & ? WHERE days & ~?", (kept, kept))
+            connection.execute("DELETE FROM active_days WHERE days = 0")
 
     def forget_label(self, label: str, value: str) -> None:
         with self._connection as connection:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date, datetime
 
 from librechat_exporter.ledger.last_seen import LastSeen
 from librechat_exporter.ledger.source import Source
@@ -63,6 +63,23 @@ class Totals:
             found = {(window,): 0.0 for window in beginnings} | found
         return found
 
+    def by_hour(
+        self, metrics: Collection[Metric], since: datetime
+    ) -> dict[Metric, dict[LabelValues, dict[int, float]]]:
+        """The totals of metrics whose last label is the window, by their other labels and the hour since 1970; without
+        those of which nothing is counted, or not all history yet."""
+        found = {}
+        with self._lock:
+            for source in self._sources.values():
+                folded = [one for one in metrics if one.name in source.totals and source.is_folded(one.name)]
+                by_hour = source.hours.by_hour([one.name for one in folded], since)
+                found.update({metric: by_hour[metric.name] for metric in folded})
+        for metric, values in found.items():
+            if metric.parts != 1:
+                for hours in values.values():
+                    hours.update((hour, amount / metric.parts) for hour, amount in hours.items())
+        return found
+
     def recent(self, name: str, now: datetime) -> tuple[dict[Metric, dict[LabelValues, float]], tuple[int, int, int]]:
         """Of the source's documents of the last five minutes: the sums, and how many users, conversations, and users of
         tools there are."""
@@ -86,6 +103,11 @@ class Totals:
         """The same by the name of each thing of this kind."""
         with self._lock:
             return self._last_seen.count_by_name(kind, since)
+
+    def count_active(self, day: date) -> int:
+        """Distinct users with a message on that day of METRICS_TIMEZONE, which is no more than DAYS_KEPT ago."""
+        with self._lock:
+            return self._last_seen.days.count(day)
 
     def seen(self, kind: str) -> dict[str, float]:
         """When each user was last seen with this kind, as a Unix time. The same object until that changes."""

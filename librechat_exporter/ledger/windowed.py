@@ -4,7 +4,7 @@ As in the rest of the ledger, nothing that is deleted takes anything back. But a
 document that changes while it is open, such as an answer that is finished after all, counts as what it is now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -87,6 +87,17 @@ class Hours:
                 self._sums[first] = self._sum(first)
             of_metric = self._sums[first].get(name, {})
             found.update({(*labels, window): amount for labels, amount in of_metric.items() if amount})
+        return found
+
+    def by_hour(self, names: Collection[str], since: datetime) -> dict[str, dict[LabelValues, dict[int, float]]]:
+        """Metrics' totals by labels and hour, from the hour of that time on."""
+        first = hour_of(since)
+        found: dict[str, dict[LabelValues, dict[int, float]]] = {name: {} for name in names}
+        for hour, totals in self._hours.items():
+            if hour >= first:
+                for (name, labels), amount in totals.items():
+                    if name in found:
+                        found[name].setdefault(labels, {})[hour] = amount
         return found
 
     def _sum(self, first: int) -> dict[str, dict[LabelValues, float]]:

@@ -4,13 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pymongo
 from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__, ending
-from librechat_exporter.collector import Collector, Outcome
+from librechat_exporter.collector import Collector
 from librechat_exporter.collectors import all_collectors, folds_of
 from librechat_exporter.faults import describe
 from librechat_exporter.http.access import Access
@@ -22,7 +22,8 @@ from librechat_exporter.ledger.state_file import State
 from librechat_exporter.ledger.windowed import Windows
 from librechat_exporter.librechat.database import LibreChat, connect
 from librechat_exporter.metrics.guard import LabelGuard
-from librechat_exporter.scrape import Runner
+from librechat_exporter.page.page import Page
+from librechat_exporter.scrape import LastScrape, Runner
 from librechat_exporter.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -70,12 +71,15 @@ class Daemon:
         self.runner = Runner(self.librechat, self.ledger, guard, collectors, settings)
         self._examined = threading.Thread(target=self._examine_until_answered, name="examine", daemon=True)
         self._stop = threading.Event()
+        # MongoDB's clock, of which the exporter's may differ.
+        self._ahead = timedelta(0)
         self._access = Access(settings.web_config_file, settings.metrics_secret.get_secret_value())
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises OSError if the address cannot be bound."""
         ending.hold()
-        application = Application(self.runner.scrape, self, self.settings.scrape_timeout)
+        page = Page(self, self.ledger.totals, self.settings)
+        application = Application(self.runner.scrape, self, page.render, self.settings.scrape_timeout)
         server = Server(self.settings.bind_address, application.respond, self._access)
         self.ledger.start()
         self._examined.start()
@@ -89,32 +93,30 @@ class Daemon:
         self.ledger.close(seconds=1.0)
         log.info("Stopped")
 
-    # What the page and the health checks ask: web.Status.
+    # What the page and the health checks ask: Status.
 
-    def readiness(self) -> list[str]:
-        reasons = []
+    def fault(self) -> str | None:
         try:
             with pymongo.timeout(_READINESS_SECONDS):
-                self.librechat.now()
-                nothing = self.librechat.without_messages()
-            if nothing is not None:
-                return [nothing]
+                self._ahead = self.librechat.now() - datetime.now(UTC)
+                return self.librechat.without_messages()
         except PyMongoError as error:
-            reasons.append(f"MongoDB does not answer: {describe(error)}")
-        pending = self.ledger.totals.pending()
-        return reasons + [f"the history of {source} is folded to {ratio:.0%}" for source, ratio in pending.items()]
+            return f"MongoDB does not answer: {describe(error)}"
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def pending(self) -> Mapping[str, float]:
+        return self.ledger.totals.pending()
 
     def history(self) -> Mapping[str, float]:
         return self.ledger.totals.progress()
 
-    def outcomes(self) -> Mapping[str, Outcome]:
+    def last_scrape(self) -> LastScrape | None:
         return self.runner.last
 
-    def problems(self) -> Mapping[str, str]:
-        return self.runner.problems()
-
-    def is_up(self) -> bool:
-        return self.runner.up
+    def is_persistent(self) -> bool:
+        return self.ledger.persistent
 
     def _examine_until_answered(self) -> None:
         """Once MongoDB answers, says what of this database will make trouble."""

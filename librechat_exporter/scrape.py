@@ -47,6 +47,21 @@ THREADS = 64
 LAST_SCRAPE_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class LastScrape:
+    """ended: of time.monotonic(). problems: of the collectors that failed."""
+
+    ended: float
+    seconds: float
+    outcomes: Mapping[str, Outcome]
+    problems: Mapping[str, str]
+
+    @property
+    def age(self) -> float:
+        """Seconds since it ended."""
+        return time.monotonic() - self.ended
+
+
 class Scraped(PrometheusCollector):
     """The families that a scrape found, for an encoder. Scrapes that share a run share it."""
 
@@ -114,8 +129,7 @@ class Runner:
         self._failures: dict[LabelValues, float] = {
             (collector.name, why): 0 for collector in self._collectors for why in REASONS
         }
-        self.last: Mapping[str, Outcome] = {}
-        self.up = False
+        self.last: LastScrape | None = None
 
     def scrape(self, deadline: float) -> Scraped:
         """All families that could be measured until the deadline (time.monotonic())."""
@@ -159,7 +173,9 @@ class Runner:
     def _scraped(self, run: _Run, outcomes: Mapping[str, Outcome]) -> Scraped:
         late = Outcome((), time.monotonic() - run.started, TimeoutError("it was not done at the scrape's deadline"))
         outcomes = {collector.name: outcomes.get(collector.name, late) for collector in self._collectors}
-        self.last, self.up = outcomes, run.up
+        ended = time.monotonic()
+        problems = {name: describe(outcome.error) for name, outcome in outcomes.items() if outcome.error is not None}
+        self.last = LastScrape(ended, ended - run.started, outcomes, problems)
         families = [family for outcome in outcomes.values() for family in outcome.families]
         return Scraped((*families, *self._about_itself(run.up, outcomes)))
 
@@ -239,7 +255,3 @@ class Runner:
         with self._lock:
             failures = dict(self._failures)
         return about_itself(self._ledger, self._guard, outcomes, up=up, ages=ages, failures=failures)
-
-    def problems(self) -> dict[str, str]:
-        """The failures of the last scrape, by collector."""
-        return {name: describe(outcome.error) for name, outcome in self.last.items() if outcome.error is not None}

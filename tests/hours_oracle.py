@@ -13,7 +13,7 @@ from tests.oracle import Oracle, created_within, failed, is_users, tool_calls, u
 
 # A metric's name, its labels, the hour since 1970.
 Hourly = dict[tuple[str, tuple[str, ...], int], float]
-_BOUNDS = (1, 2, 3, 5, 8, 12, 20, 30, 60, 120, 300, 3600)
+_BOUNDS = (1, 2, 4, 8, 15, 30, 60, 120, 300, 900, 3600)
 _HOUR = 3600
 _DAYS = 33
 
@@ -46,12 +46,16 @@ def hours_and_days(
     return dict(counted), {day: len(days.get(day, ())) for day in shown}
 
 
-def counted_by_hour(totals: Totals) -> Hourly:
+def counted_by_hour(totals: Totals, now: datetime) -> Hourly:
     """The same as the ledger has it."""
-    found = totals.by_hour((hours.QUESTIONS, hours.TOOL_CALLS, hours.WAITS), datetime.fromtimestamp(0).astimezone())
+    last = math.floor(now.timestamp() / _HOUR)
+    found = {
+        metric: totals.by_hour(metric, 0, last) or {} for metric in (hours.QUESTIONS, hours.TOOL_CALLS, hours.WAITS)
+    }
     return {
         (metric.name, labels, hour): amount
         for metric, values in found.items()
-        for labels, of_hours in values.items()
-        for hour, amount in of_hours.items()
+        for labels, amounts in values.items()
+        for hour, amount in enumerate(amounts)
+        if amount
     }

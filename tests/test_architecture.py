@@ -17,6 +17,7 @@ LAYERS = (
     ("cli", "healthcheck", "check", "price_report"),
     ("daemon",),
     ("http",),
+    ("page",),
     ("scrape",),
     ("self_metrics", "collectors"),
     ("collector", "historic"),

@@ -1,21 +1,26 @@
 """`make demo`, as a newcomer meets it."""
 
+import itertools
 import os
 import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pymongo.database import Database
 
-from tests.conftest import METRICS_PY
+from tests.conftest import METRICS_PY, Document
 from tools.private_server import die_with_parent, free_port
+from tools.university import University
 
 StartDemo = Callable[..., "subprocess.Popen[str]"]
 
@@ -71,7 +76,7 @@ def test_it_serves_and_leaves_nothing_behind(number: signal.Signals, start: Star
     port = free_port()
     demo = start(DEMO_PORT=str(port))
     values = _wait_for_metrics(port)
-    assert re.search(r"^librechat_messages_total 2\d{4}\.0$", values, re.MULTILINE)
+    assert re.search(r"^librechat_messages_total [34]\d{4}\.0$", values, re.MULTILINE)
     assert "librechat_up 1.0" in values
     assert demo.stdout is not None
     said = "".join(iter(demo.stdout.readline, "Ctrl-C ends everything and leaves nothing behind.\n"))
@@ -138,3 +143,34 @@ def test_a_python_that_cannot_get_uv_is_told_alone(tmp_path: Path) -> None:
     assert len(lines) == 4
     assert lines[3].startswith("make: ***")
     assert not (tmp_path / ".tools" / "uv").exists()
+
+
+def test_it_is_a_university(database: Database[Document]) -> None:
+    """Days and weeks have their rhythm, few models carry most, one is slow, one tool fails, and nothing is in order."""
+    end = datetime(2026, 3, 8, 12, tzinfo=UTC)
+    University(database, users=60).fill(8000, 28, end)
+    answers = list(database["messages"].find({"isCreatedByUser": False}))
+    asked = {one["messageId"]: one for one in database["messages"].find({"isCreatedByUser": True})}
+    assert 6000 < len(answers) + len(asked) < 10_000
+    local = [one["createdAt"].astimezone() for one in asked.values()]
+    weekend = sum(one.weekday() >= 5 for one in local)
+    night = sum(one.hour < 6 for one in local)
+    assert 0.02 < weekend / len(local) < 0.2
+    assert 0 < night / len(local) < 0.05
+    waits: dict[str, list[float]] = {}
+    for one in answers:
+        waited = one["createdAt"] - asked[one["parentMessageId"]]["createdAt"]
+        waits.setdefault(one["model"], []).append(waited.total_seconds())
+    half = {model: statistics.median(seconds) for model, seconds in waits.items()}
+    together = sorted(itertools.chain.from_iterable(waits.values()))
+    assert half["llama-3.3-70b"] > 4 * half["gpt-4o-mini"]
+    assert together[len(together) * 19 // 20] > 3 * statistics.median(together)
+    assert sum(sorted(map(len, waits.values()))[-2:]) > len(answers) / 2
+    assert {one["endpoint"] for one in answers} == {"openAI", "anthropic", "Mistral", "University cluster", "agents"}
+    assert 0.01 < sum(one["error"] for one in answers) / len(answers) < 0.05
+    assert database["messages"].count_documents({"isTemporary": True}) > 0
+    assert database["transactions"].count_documents({"tokenType": "credits"}) > 0
+    assert set(database["users"].distinct("role")) == {"ADMIN", "USER"}
+    assert set(database["users"].distinct("provider")) == {"openid", "saml", "local"}
+    assert len(database["files"].distinct("type")) == 4
+    assert set(database["agents"].distinct("name")) >= {"Library guide", "Statistics tutor"}

@@ -32,6 +32,7 @@ from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.page.health import readiness
 from librechat_exporter.settings import Settings
 from tests import weird
 from tests.chats import MESSAGES, MESSAGES_FOLD, NOW, TOKENS, counters, message, object_id
@@ -353,13 +354,13 @@ def test_counters_are_absent_until_history_is_folded(database: Database[Document
         assert MESSAGES not in values
         assert values["librechat_exporter_collector_success", (("collector", "messages"),)] == 0
         assert values["librechat_conversations_total", ()] == 0
-        assert any("history of messages" in reason for reason in one.daemon.readiness())
+        assert any("history of messages" in reason for reason in readiness(one.daemon))
         database["messages"].insert_one(message(NOW, 99))
         assert MESSAGES not in one.scrape(timeout=0.3)
         go.set()
         one.scrape()  # it may share the run of the one before
         assert one.scrape()[MESSAGES] == 51
-        assert one.daemon.readiness() == []
+        assert readiness(one.daemon) == []
     finally:
         go.set()
         del source.fold.fold_history

@@ -145,5 +145,5 @@ def test_all_metrics_of_documents_of_any_shape(
     there = {name: list(database[name].find()) for name in documents}
     assert differences(of_documents(values), expected(there, timezone, external * "claude")) == {}
     by_hour, active = hours_and_days(there, weird.NOW, timezone, max(WINDOWS.values()))
-    assert counted_by_hour(totals) == by_hour
+    assert counted_by_hour(totals, weird.NOW) == by_hour
     assert {day: totals.count_active(day) for day in active} == active

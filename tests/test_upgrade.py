@@ -20,6 +20,7 @@ from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.ledger.state_file import StateError
 from librechat_exporter.metrics.metric import Metric
 from librechat_exporter.metrics.samples import Samples
+from librechat_exporter.page.health import readiness
 from librechat_exporter.settings import Settings
 from tests.chats import MESSAGES, TOKENS, message
 from tests.conftest import Document, MakeExporter
@@ -133,7 +134,7 @@ def test_a_new_metric_is_folded_from_history_by_itself(
     assert (values[MESSAGES], values[TOKENS]) == (50, 500)
     assert ("librechat_extra_total", ()) not in values
     assert values["librechat_exporter_collector_success", (("collector", "messages"),)] == 1
-    assert two.daemon.readiness() == []
+    assert readiness(two.daemon) == []
     monkeypatch.setattr(two.daemon.ledger._history, "fold_chunk", fold_chunk)
     values = two.folded().scrape()
     assert (values[MESSAGES], values[TOKENS], values["librechat_extra_total", ()]) == (50, 500, 47)

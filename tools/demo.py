@@ -19,14 +19,15 @@ from librechat_exporter.faults import describe
 from tools.mongod import Mongod, NoMongodError
 from tools.private_server import die_with_parent
 from tools.prometheus import Prometheus
-from tools.simulator import Document, Simulator
+from tools.simulator import Document
+from tools.university import University
 
 ADDRESS = "127.0.0.1"
 RULES = Path(__file__).parent.parent / "prometheus-dev" / "rules"
 DATABASE = "librechat_exporter_demo"
 HISTORY_DAYS = 60
-HISTORY_MESSAGES = 20_000
-RATE = 2.0
+HISTORY_MESSAGES = 40_000
+RATE = 0.7
 _PATIENCE_MILLISECONDS = 5000
 
 _WELCOME = """
@@ -84,8 +85,8 @@ def _run(stack: ExitStack, port: int) -> int:
     except PyMongoError as error:
         raise NoMongodError(f"MONGODB_TEST_URI cannot be used: {describe(error)}") from None
     stack.callback(_drop, client)
-    print(f"Writing {HISTORY_MESSAGES} messages of {HISTORY_DAYS} days ...", flush=True)
-    simulator = Simulator(client[DATABASE])
+    print(f"Writing about {HISTORY_MESSAGES} messages of {HISTORY_DAYS} days ...", flush=True)
+    simulator = University(client[DATABASE])
     simulator.fill(HISTORY_MESSAGES, HISTORY_DAYS)
     environment = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
     environment |= {
@@ -137,7 +138,7 @@ def _drop(client: pymongo.MongoClient[Document]) -> None:
         client.drop_database(DATABASE)
 
 
-def _traffic(simulator: Simulator, stop: threading.Event) -> None:
+def _traffic(simulator: University, stop: threading.Event) -> None:
     try:
         simulator.run(RATE, stop)
     except PyMongoError as error:

@@ -19,33 +19,43 @@ SEQUENTIAL = "0.2.0: `sequential` is a chat context"
 UNSTOPPED = "0.2.0: one that ended by its many tool calls is not stopped"
 REASONED = "0.2.0: by all reasons of LibreChat, as it writes them"
 # Upper bounds of the time that users wait for an answer, in seconds.
-WAIT_BOUNDS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
+WAIT_BOUNDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 FAILED = "failed"
 
 _hourly = partial(Metric, help="", type="gauge", kind="recent", chosen=("type", "reason", "result", "le"))
 
-QUESTIONS = _hourly(name="librechat_window_questions", labels=(WINDOW,))
-ANSWERS = _hourly(name="librechat_window_answers_per_model", labels=("model", WINDOW), since=(WITHOUT_SUBAGENTS,))
+QUESTIONS = _hourly(name="librechat_window_questions", labels=(WINDOW,), toggles=("basic",))
+ANSWERS = _hourly(
+    name="librechat_window_answers_per_model",
+    labels=("model", WINDOW),
+    toggles=("basic",),
+    since=(WITHOUT_SUBAGENTS,),
+)
 UNFINISHED = _hourly(
     name="librechat_window_unfinished_answers_per_model",
     labels=("model", WINDOW),
+    toggles=("basic",),
     since=(WITHOUT_SUBAGENTS, UNSTOPPED),
 )
 REJECTED = _hourly(
-    name="librechat_window_rejected_requests", labels=("reason", WINDOW), since=(WITHOUT_SUBAGENTS, REASONED)
+    name="librechat_window_rejected_requests",
+    labels=("reason", WINDOW),
+    toggles=("basic",),
+    since=(WITHOUT_SUBAGENTS, REASONED),
 )
-WAITS = _hourly(name="librechat_window_answer_seconds", labels=("model", "le", WINDOW))
-TOOL_CALLS = _hourly(name="librechat_window_tool_calls", labels=("tool_name", "result", WINDOW))
-TOKENS = _hourly(name="librechat_window_tokens_per_model", labels=("model", "type", WINDOW), since=(SEQUENTIAL,))
-CACHE_TOKENS = _hourly(
+WAITS = _hourly(name="librechat_window_answer_seconds", labels=("model", "le", WINDOW), toggles=("answer",))
+TOOL_CALLS = _hourly(name="librechat_window_tool_calls", labels=("tool_name", "result", WINDOW), toggles=("tool",))
+_billed = partial(_hourly, toggles=("cost",))
+TOKENS = _billed(name="librechat_window_tokens_per_model", labels=("model", "type", WINDOW), since=(SEQUENTIAL,))
+CACHE_TOKENS = _billed(
     name="librechat_window_cache_tokens_per_model", labels=("model", "type", WINDOW), since=(SEQUENTIAL,)
 )
-BACKGROUND_TOKENS = _hourly(
+BACKGROUND_TOKENS = _billed(
     name="librechat_window_background_tokens_per_model",
     labels=("model", "context", "type", WINDOW),
     since=(SEQUENTIAL,),
 )
-CREDITS = _hourly(
+CREDITS = _billed(
     name="librechat_window_credits_per_model", labels=("model", "context", "type", WINDOW), parts=CREDIT_PARTS
 )
 

@@ -12,8 +12,9 @@ from prometheus_client.exposition import choose_encoder
 from librechat_exporter import __version__
 from librechat_exporter.http.exchange import Request, Response, plain_text
 from librechat_exporter.http.exposition import Exposition
-from librechat_exporter.http.page import Status, page
 from librechat_exporter.http.server import THREADS
+from librechat_exporter.page.health import Status, readiness
+from librechat_exporter.page.page import HEADERS
 from librechat_exporter.scrape import MARGIN_SECONDS, Scraped
 
 LONGEST_SCRAPE = 300.0
@@ -40,10 +41,18 @@ _FORMS = {
 class Application:
     """Answers requests."""
 
-    def __init__(self, scrape: Callable[[float], Scraped], status: Status, scrape_timeout: float) -> None:
-        """scrape: takes a deadline (time.monotonic()). scrape_timeout: in seconds, where the request tells none."""
+    def __init__(
+        self,
+        scrape: Callable[[float], Scraped],
+        status: Status,
+        page: Callable[[str], bytes],
+        scrape_timeout: float,
+    ) -> None:
+        """scrape: takes a deadline (time.monotonic()). page: takes a range. scrape_timeout: in seconds, where the
+        request tells none."""
         self._scrape = scrape
         self._status = status
+        self._page = page
         self._scrape_timeout = scrape_timeout
         self._scrapes = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
         self._readinesses = threading.BoundedSemaphore(READY_AT_ONCE)
@@ -58,8 +67,7 @@ class Application:
 
     def _root(self, request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            headers = [("Content-Type", "text/html; charset=utf-8"), ("Vary", "Accept")]
-            return Response(HTTPStatus.OK, headers, page(self._status))
+            return self._asking(lambda: Response(HTTPStatus.OK, HEADERS, self._page(request.parameter("range"))))
         return self._metrics(request)
 
     def _metrics(self, request: Request) -> Response:
@@ -99,12 +107,19 @@ class Application:
         return _json(HTTPStatus.OK, {"status": "ok", "version": __version__})
 
     def _ready(self, _request: Request) -> Response:
+        return self._asking(self._readiness)
+
+    def _asking(self, answer: Callable[[], Response]) -> Response:
+        """What asks MongoDB is answered to a few at a time."""
         if not self._readinesses.acquire(blocking=False):
             return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, f"{READY_AT_ONCE} wait for this already.")
         try:
-            reasons = self._status.readiness()
+            return answer()
         finally:
             self._readinesses.release()
+
+    def _readiness(self) -> Response:
+        reasons = readiness(self._status)
         if reasons:
             return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reasons": reasons})
         return _json(HTTPStatus.OK, {"status": "ready"})

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import parse_qs
 
 Headers = list[tuple[str, str]]
 
@@ -13,6 +14,11 @@ class Request:
     method: str
     path: str
     headers: dict[str, str]
+    query: str = ""
+
+    def parameter(self, name: str) -> str:
+        """Of the query, the last of that name; empty if there is none."""
+        return parse_qs(self.query, max_num_fields=None, errors="replace").get(name, [""])[-1]
 
 
 @dataclass(frozen=True)

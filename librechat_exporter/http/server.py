@@ -266,8 +266,8 @@ async def _read(http: h11.Connection, reader: asyncio.StreamReader, first: float
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     target = event.target.decode("latin-1")
     # A proxy's client names the whole address: RFC 9112, section 3.2.2.
-    path = re.sub("^https?://[^/?]*/?", "/", target, flags=re.IGNORECASE).partition("?")[0]
-    return Request(event.method.decode("latin-1"), path, headers)
+    path, _, query = re.sub("^https?://[^/?]*/?", "/", target, flags=re.IGNORECASE).partition("?")
+    return Request(event.method.decode("latin-1"), path, headers, query)
 
 
 async def _write(http: h11.Connection, writer: asyncio.StreamWriter, response: Response, *, is_head: bool) -> None:

@@ -1,6 +1,7 @@
 """Totals: all that collectors read of what the ledger has counted."""
 
 import threading
+import time
 from collections.abc import Collection
 from datetime import date, datetime
 
@@ -63,21 +64,25 @@ class Totals:
             found = {(window,): 0.0 for window in beginnings} | found
         return found
 
-    def by_hour(
-        self, metrics: Collection[Metric], since: datetime
-    ) -> dict[Metric, dict[LabelValues, dict[int, float]]]:
-        """The totals of metrics whose last label is the window, by their other labels and the hour since 1970; without
-        those of which nothing is counted, or not all history yet."""
-        found = {}
+    def metric(self, name: str) -> Metric | None:
+        """The metric of this name, if it is counted here."""
+        return next((one for source in self._sources.values() for one in source.fold.metrics if one.name == name), None)
+
+    def age(self) -> float | None:
+        """Seconds since new documents of all sources were counted; None before all were for the first time."""
+        age = time.monotonic() - min(source.fresh for source in self._sources.values()) if self._sources else 0.0
+        return age if age < float("inf") else None
+
+    def by_hour(self, metric: Metric, first: int, last: int) -> dict[LabelValues, list[float]] | None:
+        """The totals of a metric whose last label is the window, by its other labels, in each of these hours since
+        1970; None as long as its history is not counted, or if it is not counted at all."""
         with self._lock:
-            for source in self._sources.values():
-                folded = [one for one in metrics if one.name in source.totals and source.is_folded(one.name)]
-                by_hour = source.hours.by_hour([one.name for one in folded], since)
-                found.update({metric: by_hour[metric.name] for metric in folded})
-        for metric, values in found.items():
-            if metric.parts != 1:
-                for hours in values.values():
-                    hours.update((hour, amount / metric.parts) for hour, amount in hours.items())
+            source = next((one for one in self._sources.values() if metric.name in one.totals), None)
+            if source is None or not source.is_folded(metric.name):
+                return None
+            found = source.hours.of_metric(metric.name, first, last)
+        if metric.parts != 1:
+            found = {labels: [amount / metric.parts for amount in amounts] for labels, amounts in found.items()}
         return found
 
     def recent(self, name: str, now: datetime) -> tuple[dict[Metric, dict[LabelValues, float]], tuple[int, int, int]]:

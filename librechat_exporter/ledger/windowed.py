@@ -4,7 +4,7 @@ As in the rest of the ledger, nothing that is deleted takes anything back. But a
 document that changes while it is open, such as an answer that is finished after all, counts as what it is now.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -48,7 +48,8 @@ class Hours:
     """Totals by the hour: series as in the ledger end in the hour, here the hour stands apart."""
 
     def __init__(self) -> None:
-        self._hours: dict[int, dict[Series, float]] = {}
+        # By metric, labels and hour.
+        self._totals: dict[str, dict[LabelValues, dict[int, float]]] = {}
         # By the first hour, and by metric and labels, the sums from there on.
         self._sums: dict[int, dict[str, dict[LabelValues, float]]] = {}
 
@@ -58,8 +59,8 @@ class Hours:
             return False
         name, labels = series
         hour, labels = int(labels[-1]), labels[:-1]
-        totals = self._hours.setdefault(hour, {})
-        totals[name, labels] = totals.get((name, labels), 0) + amount
+        hours = self._totals.setdefault(name, {}).setdefault(labels, {})
+        hours[hour] = hours.get(hour, 0) + amount
         for first, sums in self._sums.items():
             if hour >= first:
                 of_metric = sums.setdefault(name, {})
@@ -68,13 +69,20 @@ class Hours:
 
     def total(self, series: Series) -> float:
         name, labels = series
-        return self._hours.get(int(labels[-1]), {}).get((name, labels[:-1]), 0)
+        return self._totals.get(name, {}).get(labels[:-1], {}).get(int(labels[-1]), 0)
 
     def expire(self, before: datetime) -> set[Series]:
         """Forgets the hours that ended before; their series."""
         first = hour_of(before)
-        gone = [hour for hour in self._hours if hour < first]
-        return {(name, (*labels, str(hour))) for hour in gone for name, labels in self._hours.pop(hour)}
+        gone = set()
+        for name, of_metric in self._totals.items():
+            for labels, hours in list(of_metric.items()):
+                for hour in [hour for hour in hours if hour < first]:
+                    del hours[hour]
+                    gone.add((name, (*labels, str(hour))))
+                if not hours:
+                    del of_metric[labels]
+        return gone
 
     def since(self, name: str, beginnings: Mapping[str, datetime]) -> dict[LabelValues, float]:
         """A metric's sums by labels and, last, the window; nothing where the sum is 0. beginnings: of the windows."""
@@ -84,27 +92,22 @@ class Hours:
         found: dict[LabelValues, float] = {}
         for window, first in firsts.items():
             if first not in self._sums:
-                self._sums[first] = self._sum(first)
+                self._sums[first] = {name: self._sum(name, first) for name in self._totals}
             of_metric = self._sums[first].get(name, {})
             found.update({(*labels, window): amount for labels, amount in of_metric.items() if amount})
         return found
 
-    def by_hour(self, names: Collection[str], since: datetime) -> dict[str, dict[LabelValues, dict[int, float]]]:
-        """Metrics' totals by labels and hour, from the hour of that time on."""
-        first = hour_of(since)
-        found: dict[str, dict[LabelValues, dict[int, float]]] = {name: {} for name in names}
-        for hour, totals in self._hours.items():
-            if hour >= first:
-                for (name, labels), amount in totals.items():
-                    if name in found:
-                        found[name].setdefault(labels, {})[hour] = amount
-        return found
+    def of_metric(self, name: str, first: int, last: int) -> dict[LabelValues, list[float]]:
+        """The totals by labels, in each of these hours."""
+        every = range(first, last + 1)
+        return {
+            labels: [hours.get(hour, 0.0) for hour in every] for labels, hours in self._totals.get(name, {}).items()
+        }
 
-    def _sum(self, first: int) -> dict[str, dict[LabelValues, float]]:
-        sums: dict[str, dict[LabelValues, float]] = {}
-        for hour, totals in self._hours.items():
-            if hour >= first:
-                for (name, labels), amount in totals.items():
-                    of_metric = sums.setdefault(name, {})
-                    of_metric[labels] = of_metric.get(labels, 0) + amount
+    def _sum(self, name: str, first: int) -> dict[LabelValues, float]:
+        sums = {}
+        for labels, hours in self._totals[name].items():
+            amounts = [amount for hour, amount in hours.items() if hour >= first]
+            if amounts:
+                sums[labels] = sum(amounts)
         return sums

@@ -120,6 +120,10 @@ class Settings(LibreChatSettings):
     enable_balance_metrics: bool = _toggle("what users have left to spend")
     enable_feature_metrics: bool = _toggle("memories, shared links, agents and the like, and stored documents")
     enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
+    enable_page: bool = Field(
+        default=True,
+        description="Serve figures and charts on the page at `/`; `false` leaves whether all is well",
+    )
     enable_usage_window_metrics: bool = _toggle("usage in the windows of USAGE_WINDOWS")
     usage_windows: str = Field(
         default="1d,7d,30d",
@@ -259,5 +263,5 @@ class Settings(LibreChatSettings):
     @property
     def toggles(self) -> frozenset[str]:
         """The toggles that are on."""
-        toggles = {name: name.removeprefix("enable_").removesuffix("_metrics") for name in type(self).model_fields}
-        return frozenset(group for name, group in toggles.items() if name.startswith("enable_") and getattr(self, name))
+        names = {name: re.fullmatch("enable_(.*)_metrics", name) for name in type(self).model_fields}
+        return frozenset(toggle[1] for name, toggle in names.items() if toggle and getattr(self, name))

@@ -1,0 +1,300 @@
+"""What people want to know, told from the ledger alone: no query."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from librechat_exporter.folds import hours
+from librechat_exporter.ledger.active_days import ACTIVE_DAYS
+from librechat_exporter.ledger.totals import Totals
+from librechat_exporter.ledger.windowed import HOUR, hour_of
+from librechat_exporter.metrics.metric import LabelValues, Metric
+from librechat_exporter.page.charts import Chart, largest, tell
+
+_CREDITS_OF_A_DOLLAR = 1e6
+_METRICS = (
+    hours.QUESTIONS,
+    hours.ANSWERS,
+    hours.UNFINISHED,
+    hours.REJECTED,
+    hours.WAITS,
+    hours.TOOL_CALLS,
+    hours.TOKENS,
+    hours.BACKGROUND_TOKENS,
+    hours.CREDITS,
+)
+RANGES = {"24h": "24 hours", "7d": "7 days", "30d": "30 days"}
+_ROWS = 10
+_PENDING = "…"
+# Of all time: a table's title, the metrics of its columns, and their units.
+_OF_ALL_TIME = (
+    ("Agents", ("librechat_agent_answers_total", "librechat_agent_cost_usd_total"), ("Answers", "Cost")),
+    ("Groups", ("librechat_group_messages_total", "librechat_group_cost_usd_total"), ("Messages", "Cost")),
+)
+
+# By labels amounts in each hour, from the first one on that figures are told of.
+_Values = Mapping[LabelValues, Sequence[float]]
+# By a metric that is switched on its values, None as long as its history is not counted.
+_ByHour = Mapping[Metric, _Values | None]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number of today. note: what stands below it."""
+
+    title: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is shown of one of RANGES."""
+
+    tiles: Sequence[Tile]
+    charts: Sequence[Chart]
+    tables: Sequence[Table]
+
+
+class _Bins:
+    """The hours of 24 hours, or the days of 7 or 30, all of which end now.
+
+    edges: the places of the hours in which they begin, and of the one after the last.
+    """
+
+    def __init__(self, wanted: str, first: int, local: datetime) -> None:
+        """first: the hour at place 0."""
+        last = hour_of(local) - first
+        self.days: list[date] = []
+        if wanted == "24h":
+            self.edges = [*range(last - 23, last + 2)]
+            moments = [local.replace(minute=0, second=0) - ago * HOUR for ago in range(23, -1, -1)]
+            self.labels = [f"{one.astimezone(UTC).astimezone(local.tzinfo):%H:%M}" for one in moments]
+            return
+        ago = range(int(wanted.removesuffix("d")) - 1, -1, -1)
+        self.days = [local.date() - timedelta(days=one) for one in ago]
+        self.labels = [f"{day.day} {day:%b}" for day in self.days]
+        begins = (datetime(day.year, day.month, day.day, tzinfo=local.tzinfo) for day in self.days)
+        self.edges = [*(hour_of(one) - first for one in begins), last + 1]
+
+    def spread(self, amounts: Sequence[float]) -> list[float]:
+        """Amounts by the hour, as those of the bins."""
+        return [sum(amounts[begin:end]) for begin, end in pairwise(self.edges)]
+
+    @property
+    def span(self) -> slice:
+        """Of all bins."""
+        return slice(self.edges[0], self.edges[-1])
+
+
+def figures(totals: Totals, toggles: frozenset[str], wanted: str, now: datetime, timezone: ZoneInfo) -> Figures:
+    """Without what is switched off. wanted: one of RANGES."""
+    local = now.astimezone(timezone)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    month = midnight.replace(day=1)
+    first, last = hour_of(min(month, now - timedelta(days=31))), hour_of(now)
+    bins = _Bins(wanted, first, local)
+    by_hour = {one: totals.by_hour(one, first, last) for one in _METRICS if toggles.issuperset(one.toggles)}
+    tiles = _tiles(by_hour, slice(hour_of(midnight) - first, None), slice(hour_of(month) - first, None), f"{month:%B}")
+    charts = _charts(by_hour, bins)
+    if "user" in toggles:
+        tiles.insert(0, _users(totals, midnight.date()))
+        charts[:0] = _active_users(totals, bins)
+    tables = (*_tables(by_hour, bins), *_tables_of_all_time(totals, toggles))
+    return Figures(tiles, charts, [one for one in tables if one.rows])
+
+
+def _tiles(by_hour: _ByHour, today: slice, month: slice, name: str) -> list[Tile]:
+    """today, month: the places of their hours. name: of the month."""
+
+    def since(span: slice, *metrics: Metric) -> float | None:
+        """None as long as they are not counted."""
+        found = [by_hour[metric] for metric in metrics]
+        counted = [values for values in found if values is not None]
+        if len(counted) < len(found):
+            return None
+        return sum(sum(amounts[span]) for values in counted for amounts in values.values())
+
+    tiles = []
+    if hours.QUESTIONS in by_hour:
+        messages, failed = since(today, hours.QUESTIONS, hours.ANSWERS, hours.REJECTED), since(today, hours.REJECTED)
+        share = f"{failed / messages:.1%} of messages" if messages and failed is not None else ""
+        tiles += [
+            Tile("Messages today", _told(messages), "by users and models"),
+            Tile("Failed today", _told(failed), share),
+        ]
+    if hours.WAITS in by_hour:
+        waits = _waits(by_hour[hours.WAITS], today)
+        tiles.append(Tile("Waiting time today", _seconds(quantile(waits.values(), 0.5)), _tail(waits)))
+    if hours.CREDITS in by_hour:
+        cost, cost_of_month = since(today, hours.CREDITS), since(month, hours.CREDITS)
+        tiles += [
+            Tile("Tokens today", _told(since(today, hours.TOKENS, hours.BACKGROUND_TOKENS)), "as LibreChat bills them"),
+            Tile("Cost today", _told(_dollars(cost), "$"), "as LibreChat bills it"),
+            Tile("Cost this month", _told(_dollars(cost_of_month), "$"), f"since 1 {name}"),
+        ]
+    return tiles
+
+
+def _users(totals: Totals, today: date) -> Tile:
+    if not totals.has_seen_all(ACTIVE_DAYS):
+        return Tile("Users today", _PENDING)
+    yesterday = totals.count_active(today - timedelta(days=1))
+    return Tile("Users today", _told(totals.count_active(today)), f"{_told(yesterday)} yesterday")
+
+
+def _dollars(charged: float | None) -> float | None:
+    return charged / _CREDITS_OF_A_DOLLAR if charged is not None else None
+
+
+def _tail(waits: Mapping[str, Mapping[float, float]]) -> str:
+    slow = quantile(waits.values(), 0.95)
+    return f"p50; p95 is {_seconds(slow)}" if slow is not None else "no answer yet"
+
+
+def _told(amount: float | None, unit: str = "") -> str:
+    return tell(amount, unit) if amount is not None else _PENDING
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return _PENDING
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+
+
+def _waits(values: _Values | None, span: slice) -> dict[str, dict[float, float]]:
+    """By model how many answers took up to each of WAIT_BOUNDS, and longer than the one before."""
+    found: dict[str, dict[float, float]] = defaultdict(lambda: dict.fromkeys(hours.WAIT_BOUNDS, 0.0))
+    for (model, bound), amounts in (values or {}).items():
+        found[model][float(bound)] += sum(amounts[span])
+    return found
+
+
+def quantile(histograms: Iterable[Mapping[float, float]], share: float) -> float | None:
+    """Of all these histograms together, by linear interpolation within a bucket, as Prometheus' histogram_quantile."""
+    together = [0.0] * len(hours.WAIT_BOUNDS)
+    for one in histograms:
+        for place, bound in enumerate(hours.WAIT_BOUNDS):
+            together[place] += one[bound]
+    rank, before, lower = share * sum(together), 0.0, 0.0
+    if not rank:
+        return None
+    for bound, amount in zip(hours.WAIT_BOUNDS, together, strict=True):
+        if amount and before + amount >= rank:
+            return lower + (bound - lower) * (rank - before) / amount
+        before, lower = before + amount, bound
+    return lower
+
+
+def _charts(by_hour: _ByHour, bins: _Bins) -> list[Chart]:
+    def by(place: int, metric: Metric, factor: float = 1.0, before: Iterable[str] = ()) -> dict[str, Sequence[float]]:
+        """By the value of a label, the largest. before: of largest()."""
+        found: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(bins.labels))
+        for labels, of_hours in (by_hour[metric] or {}).items():
+            added = zip(found[labels[place]], bins.spread(of_hours), strict=True)
+            found[labels[place]] = [one + amount * factor for one, amount in added]
+        return largest({name: amounts for name, amounts in found.items() if any(amounts)}, before)
+
+    charts = []
+    answers: dict[str, Sequence[float]] = {}
+    if hours.ANSWERS in by_hour:
+        answers = by(0, hours.ANSWERS)
+        charts += [
+            Chart("Answers by model", "answers", bins.labels, answers),
+            Chart("Failures by reason", "failures", bins.labels, by(0, hours.REJECTED)),
+        ]
+    if hours.WAITS in by_hour:
+        charts.append(_waiting(by_hour[hours.WAITS], bins))
+    if hours.CREDITS in by_hour:
+        charts += [
+            Chart("Tokens", "tokens", bins.labels, by(1, hours.TOKENS)),
+            Chart("Cost by model", "$", bins.labels, by(0, hours.CREDITS, 1 / _CREDITS_OF_A_DOLLAR, answers)),
+        ]
+    if hours.TOOL_CALLS in by_hour:
+        charts.append(Chart("Tool calls", "calls", bins.labels, by(0, hours.TOOL_CALLS)))
+    return charts
+
+
+def _active_users(totals: Totals, bins: _Bins) -> list[Chart]:
+    """Of a day there is no number of users by the hour."""
+    if not bins.days or not totals.has_seen_all(ACTIVE_DAYS):
+        return []
+    active = [float(totals.count_active(day)) for day in bins.days]
+    return [Chart("Active users by day", "users", bins.labels, {"": active})]
+
+
+def _waiting(values: _Values | None, bins: _Bins) -> Chart:
+    """How long users waited for answers in the range, as a distribution."""
+    of_models = _waits(values, bins.span)
+    together = [sum(one[bound] for one in of_models.values()) for bound in hours.WAIT_BOUNDS]
+    return Chart("How long users wait for an answer", "answers", _WAIT_LABELS, {"": together}, is_of_time=False)
+
+
+def _bound(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:g} h"
+
+
+_WAIT_LABELS = [f"to {_bound(seconds)}" for seconds in hours.WAIT_BOUNDS]
+
+
+def _tables(by_hour: _ByHour, bins: _Bins) -> list[Table]:
+    def sums(metric: Metric, *places: int) -> dict[tuple[str, ...], float]:
+        """In the range, by the values of some labels."""
+        found: dict[tuple[str, ...], float] = defaultdict(float)
+        for labels, of_hours in (by_hour.get(metric) or {}).items():
+            amount = sum(of_hours[bins.span])
+            if amount:
+                found[tuple(labels[place] for place in places)] += amount
+        return found
+
+    answers, stopped = sums(hours.ANSWERS, 0), sums(hours.UNFINISHED, 0)
+    tokens, charged = sums(hours.TOKENS, 0), sums(hours.CREDITS, 0)
+    waits = _waits(by_hour.get(hours.WAITS), bins.span)
+    models = sorted(answers.keys() | charged.keys(), key=lambda one: (-answers.get(one, 0), -charged.get(one, 0), one))
+    rows = [
+        (
+            model,
+            tell(answers.get((model,), 0)),
+            tell(stopped.get((model,), 0)),
+            _seconds(quantile([waits[model]], 0.5)),
+            _seconds(quantile([waits[model]], 0.95)),
+            tell(tokens.get((model,), 0)),
+            _told(_dollars(charged.get((model,), 0)), "$"),
+        )
+        for (model,) in models[:_ROWS]
+    ]
+    calls, failed = sums(hours.TOOL_CALLS, 0), sums(hours.TOOL_CALLS, 0, 1)
+    tools = []
+    for (tool,) in sorted(calls, key=lambda one: (-calls[one], one))[:_ROWS]:
+        broken = failed.get((tool, hours.FAILED), 0)
+        tools.append((tool, tell(calls[tool,]), tell(broken), f"{broken / calls[tool,]:.0%}"))
+    return [
+        Table("Models", ("Model", "Answers", "Stopped", "Wait, p50", "p95", "Tokens", "Cost"), rows),
+        Table("Tools", ("Tool", "Calls", "Failed", "Share"), tools),
+    ]
+
+
+def _tables_of_all_time(totals: Totals, toggles: frozenset[str]) -> list[Table]:
+    def by_first_label(name: str) -> dict[str, float]:
+        metric = totals.metric(name)
+        if metric is None or not toggles.issuperset(metric.toggles) or not totals.is_folded(metric):
+            return {}
+        return {labels[0]: value for labels, value in totals.values(metric).items()}
+
+    tables = []
+    for title, names, header in _OF_ALL_TIME:
+        counted, cost = map(by_first_label, names)
+        things = sorted(counted, key=lambda one: (-counted[one], one))[:_ROWS]
+        rows = [(thing, tell(counted[thing]), tell(cost.get(thing, 0), "$")) for thing in things]
+        tables.append(Table(f"{title}, of all time", (title.removesuffix("s"), *header), rows))
+    return tables

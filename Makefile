@@ -1,6 +1,6 @@
 # These need nothing but make, a shell and Python 3; the rest they get themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-image lint bench faults docs golden
+.PHONY: help demo test test-quick test-image test-browser pictures lint bench faults docs golden
 
 # Certificate authorities of the machine's own count too, as behind a proxy that opens TLS.
 export UV_SYSTEM_CERTS ?= 1
@@ -13,6 +13,7 @@ help:
 	@echo "make test       lint, types and all tests"
 	@echo "make test-quick the tests that need no server, on any machine"
 	@echo "make test-image the image built on two Debians, and the Compose stack, run for real; needs root"
+	@echo "make test-browser  the page in a real browser, Debian's Chromium"
 	@echo "make bench      the measurements of docs/performance.md"
 	@echo "make faults     an hour of faults, load and endurance"
 	@echo "make docs       write all that is generated from the code anew"
@@ -43,6 +44,10 @@ test-quick:
 test-image:
 	tools/debian-packages.sh images
 	$(RUN) pytest -m image
+
+test-browser:
+	tools/debian-packages.sh browser
+	$(RUN) pytest -m browser
 
 bench:
 	$(RUN) python -m benchmarks.scrape

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need of Debian's packages where it may, else names it; with the argument `images`, what builds
-# and runs images as well. Starts no service.
+# and runs images as well; with `browser`, a Chromium and its driver. Starts no service.
 set -eu
 missing=
 command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
@@ -13,6 +13,10 @@ if [ "${1:-}" = images ]; then
     for package in netavark aardvark-dns iptables; do
         dpkg-query --show "$package" >/dev/null 2>&1 || missing="$missing $package"
     done
+fi
+if [ "${1:-}" = browser ]; then
+    command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
+    command -v chromedriver >/dev/null 2>&1 || missing="$missing chromium-driver"
 fi
 [ -z "$missing" ] && exit
 if ! command -v apt-get >/dev/null 2>&1; then

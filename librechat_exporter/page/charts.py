@@ -14,6 +14,7 @@ _WIDTH, _HEIGHT = 420, 180
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 6, 8, 20
 _GAP = 0.22
 _LABELS = 7
+_LETTER = 7  # about as wide as one of a label
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _MOST_TICKS = 5
 
@@ -98,7 +99,7 @@ class Chart:
         every = max(1, math.ceil(len(self.bins) / _LABELS))
         last = len(self.bins) - 1
         return [
-            Tick(_LEFT + (place + 0.5) * step, label)
+            Tick(min(_LEFT + (place + 0.5) * step, _WIDTH - len(label) * _LETTER / 2), label)
             for place, label in enumerate(self.bins)
             if (last - place) % every == 0
         ]

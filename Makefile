@@ -17,6 +17,7 @@ help:
 	@echo "make bench      the measurements of docs/performance.md"
 	@echo "make faults     an hour of faults, load and endurance"
 	@echo "make docs       write all that is generated from the code anew"
+	@echo "make pictures   take and draw the pictures of docs/images anew"
 	@echo "make golden     write the golden exposition anew"
 
 demo:
@@ -48,6 +49,11 @@ test-image:
 test-browser:
 	tools/debian-packages.sh browser
 	$(RUN) pytest -m browser
+
+pictures:
+	tools/debian-packages.sh
+	tools/debian-packages.sh browser
+	$(RUN) python -m tools.pictures
 
 bench:
 	$(RUN) python -m benchmarks.scrape

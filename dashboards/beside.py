@@ -24,6 +24,7 @@ LLM: Rows = {
             "LibreChat's answers and vLLM's requests per second",
             ("sum(rate(librechat_messages_per_model_total[$__rate_interval]))", "answers in LibreChat"),
             (f"sum(rate({_vllm('request_success_total')}[$__rate_interval]))", "requests done by vLLM"),
+            axis="1/s",
         ),
         lines(
             "What users wait, and what vLLM takes",
@@ -39,6 +40,7 @@ LLM: Rows = {
             "Requests at a time",
             (f"sum by (model_name) ({_vllm('num_requests_running')})", "{{model_name}}, running"),
             (f"sum by (model_name) ({_vllm('num_requests_waiting')})", "{{model_name}}, waiting"),
+            axis="requests",
         ),
         lines(
             "Tokens per second",
@@ -50,6 +52,7 @@ LLM: Rows = {
                 f"sum by (model_name) (rate({_vllm('generation_tokens_total')}[$__rate_interval]))",
                 "{{model_name}}, answers",
             ),
+            axis="tokens/s",
         ),
         lines(
             "Cache of keys and values that is used",
@@ -93,6 +96,7 @@ LLM: Rows = {
                 "{{litellm_model_name}}",
             ),
             stacked=True,
+            axis="answers/s",
         ),
         lines(
             "Failures among all, by provider",
@@ -113,6 +117,7 @@ LLM: Rows = {
             "Tokens per second, by model",
             ("sum by (model) (rate(litellm_total_tokens_metric_total[$__rate_interval]))", "{{model}}"),
             stacked=True,
+            axis="tokens/s",
         ),
     ],
     "GPUs": [
@@ -153,6 +158,7 @@ LLM: Rows = {
             "Processors per container",
             ('sum by (name) (rate(container_cpu_usage_seconds_total{name!=""}[$__rate_interval]))', "{{name}}"),
             stacked=True,
+            axis="processors",
         ),
         lines(
             "Memory per container",
@@ -186,8 +192,18 @@ CODING: Rows = {
         number("Pull requests", _sessions("pull_request_count_total"), text=_WHOLE),
     ],
     "Tokens and cost": [
-        lines("Tokens per hour, by type", (_per_hour("token_usage_tokens_total", "type"), "{{type}}"), stacked=True),
-        lines("Tokens per hour, by model", (_per_hour("token_usage_tokens_total", "model"), "{{model}}"), stacked=True),
+        lines(
+            "Tokens per hour, by type",
+            (_per_hour("token_usage_tokens_total", "type"), "{{type}}"),
+            stacked=True,
+            axis="tokens/h",
+        ),
+        lines(
+            "Tokens per hour, by model",
+            (_per_hour("token_usage_tokens_total", "model"), "{{model}}"),
+            stacked=True,
+            axis="tokens/h",
+        ),
         lines(
             "Cost per hour",
             (_per_hour("cost_usage_USD_total", "model"), "coding agents, {{model}}"),
@@ -206,7 +222,7 @@ CODING: Rows = {
         ),
     ],
     "Activity": [
-        lines("Lines of code per hour", (_per_hour("lines_of_code_count_total", "type"), "{{type}}")),
+        lines("Lines of code per hour", (_per_hour("lines_of_code_count_total", "type"), "{{type}}"), axis="lines/h"),
         bars(
             "Suggested edits",
             _sessions("code_edit_tool_decision_total", "decision"),
@@ -237,6 +253,7 @@ CODING: Rows = {
             "Tokens of these sessions per hour, by type",
             (_per_hour("token_usage_tokens_total", "type", _CHOSEN), "{{type}}"),
             stacked=True,
+            axis="tokens/h",
         ),
         lines(
             "Cost of these sessions per hour",

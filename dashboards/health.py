@@ -40,6 +40,7 @@ HEALTH: Rows = {
                 "{{collector}}: {{reason}}",
             ),
             text="In the hour before",
+            axis="failures/h",
         ),
         lines(
             "Age of what is read once in a while",
@@ -63,6 +64,7 @@ HEALTH: Rows = {
             (f"sum(increase(librechat_exporter_skipped_token_counts_total{{{I}}}[1h]))", "token counts"),
             (f"sum(increase(librechat_exporter_skipped_transactions_total{{{I}}}[1h]))", "transactions"),
             text="Values in LibreChat's documents that are no sensible numbers",
+            axis="values",
         ),
         bars("Stored documents", f"sum by (collection) (librechat_stored_documents{{{I}}})", "{{collection}}"),
     ],

@@ -3,9 +3,8 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.health import HEALTH
+from dashboards.overview import OVERVIEW
 from dashboards.panels import (
-    BAD_ABOVE_TENTH,
-    BAD_BELOW_ONE,
     Rows,
     bars,
     build,
@@ -17,70 +16,6 @@ from dashboards.panels import (
 from dashboards.payers import PAYERS
 from dashboards.queries import RANGE, I, M, increase, quantile, rate
 from dashboards.service import SERVICE
-
-OVERVIEW: Rows = {
-    "Now": [
-        number("Users in the last 5 minutes", f"sum(librechat_active_users{{{I}}})"),
-        number("Users today", f"sum(librechat_daily_unique_users{{{I}}})"),
-        number("Messages in this time", increase("librechat_messages_total", I)),
-        number("Cost in this time", increase("librechat_llm_cost_usd_total", I), "currencyUSD"),
-        number(
-            "Answers that fail",
-            f"avg(instance:librechat_errors:ratio_rate15m{{{I}}})",
-            "percentunit",
-            steps=BAD_ABOVE_TENTH,
-            text="In the last 15 minutes",
-        ),
-        number(
-            "LibreChat and MongoDB",
-            f'min({{__name__=~"librechat_up|librechat_api_up", {I}}})',
-            steps=BAD_BELOW_ONE,
-            text="1 if both answer; LibreChat itself is only asked with LIBRECHAT_URL",
-        ),
-    ],
-    "Traffic": [
-        lines("Messages per second", (rate("librechat_messages_total", I, "instance"), "{{instance}}")),
-        lines(
-            "Users and conversations in the last 5 minutes",
-            (f"sum(librechat_active_users{{{I}}})", "users"),
-            (f"sum(librechat_active_conversations{{{I}}})", "conversations"),
-        ),
-        lines(
-            "Answers per second, by model",
-            (rate("librechat_messages_per_model_total", M, "model"), "{{model}}"),
-            stacked=True,
-        ),
-        lines(
-            "Tokens per second",
-            (rate("librechat_input_tokens_total", I), "users' messages"),
-            (rate("librechat_output_tokens_total", I), "answers"),
-        ),
-    ],
-    "Quality and cost": [
-        lines(
-            "How long users wait",
-            (f"max(instance:librechat_answer_seconds:p50_rate15m{{{I}}})", "p50"),
-            (f"max(instance:librechat_answer_seconds:p95_rate15m{{{I}}})", "p95"),
-            unit="s",
-        ),
-        lines(
-            "Share of answers that fail",
-            (f"instance:librechat_errors:ratio_rate15m{{{I}}}", "{{instance}}"),
-            unit="percentunit",
-        ),
-        lines(
-            "Cost of a day",
-            (f"sum(instance:librechat_llm_cost_usd:increase1d{{{I}}})", "the 24 hours before"),
-            unit="currencyUSD",
-        ),
-        lines(
-            "Satisfaction",
-            (f"avg(librechat_overall_rating_ratio{{{I}}})", "thumbs up among all ratings"),
-            unit="percent",
-            most=100,
-        ),
-    ],
-}
 
 COST: Rows = {
     "Spending": [
@@ -120,9 +55,13 @@ COST: Rows = {
             "Tokens per second, by kind",
             (rate("librechat_llm_tokens_total", M, "token_type"), "{{token_type}}"),
             stacked=True,
+            axis="tokens/s",
         ),
         lines(
-            "Tokens per second, by model", (rate("librechat_llm_tokens_total", M, "model"), "{{model}}"), stacked=True
+            "Tokens per second, by model",
+            (rate("librechat_llm_tokens_total", M, "model"), "{{model}}"),
+            stacked=True,
+            axis="tokens/s",
         ),
         lines(
             "Share of the prompt that comes from the cache",
@@ -154,16 +93,24 @@ COST: Rows = {
             "{{model}}",
             "currencyUSD",
         ),
-        bars(
-            "Answers in 7 days, by where the model runs",
-            f'sum by (class) (librechat_window_answers_per_model{{{M}, window="7d"}})',
-            "{{class}}",
+        rows_of(
+            "By where the model runs, in 7 days",
+            {
+                "answers": f'sum by (class) (librechat_window_answers_per_model{{{M}, window="7d"}})',
+                "tokens": f'sum by (class) (librechat_window_tokens_per_model{{{M}, window="7d"}})',
+                "charged": f'sum by (class) (librechat_window_credits_per_model{{{M}, window="7d"}}) / 1e6',
+            },
+            units={"charged": "currencyUSD"},
             text="`unclassified` without EXTERNAL_MODEL_REGEX",
         ),
-        bars(
-            "Tokens of background requests in 7 days",
-            f'sum by (context) (librechat_window_background_tokens_per_model{{{M}, window="7d"}})',
-            "{{context}}",
+        rows_of(
+            "Background requests in 7 days",
+            {
+                "tokens": f'sum by (context) (librechat_window_background_tokens_per_model{{{M}, window="7d"}})',
+                "charged": f"""sum by (context) (librechat_window_credits_per_model{{
+                    {M}, window="7d", context!~"message|incomplete|abort|subagent|sequential"}}) / 1e6""",
+            },
+            units={"charged": "currencyUSD"},
         ),
     ],
     "What users may spend": [
@@ -171,11 +118,13 @@ COST: Rows = {
             "Users by what they have left",
             (f"sum by (state) (librechat_balance_users{{{I}}})", "{{state}}"),
             stacked=True,
+            axis="users",
         ),
         lines(
             "Credits",
             (f"sum(librechat_balance_credits{{{I}}})", "left to users"),
             (f"sum(increase(librechat_credits_granted_total{{{I}}}[1d]))", "granted in the 24 hours before"),
+            axis="credits",
         ),
     ],
 }
@@ -198,18 +147,26 @@ USERS: Rows = {
             (f"sum(librechat_daily_unique_users{{{I}}})", "since midnight"),
             (f"sum(librechat_weekly_unique_users{{{I}}})", "since Monday"),
             (f"sum(librechat_monthly_unique_users{{{I}}})", "since the first"),
+            axis="users",
         ),
         lines(
-            "Users with a chat request", (f"sum by (window) (librechat_window_unique_users{{{I}}})", "in {{window}}")
+            "Users with a chat request",
+            (f"sum by (window) (librechat_window_unique_users{{{I}}})", "in {{window}}"),
+            axis="users",
         ),
         lines(
             "New users per day",
             (increase("librechat_registered_users_total", I, during="1d"), "in the 24 hours before"),
+            axis="users/day",
         ),
         bars("Users by provider", f"sum by (provider) (librechat_users{{{I}}})", "{{provider}}"),
     ],
     "How they use it": [
-        lines("New conversations per hour", (f"3600 * {rate('librechat_conversations_total', I)}", "conversations")),
+        lines(
+            "New conversations per hour",
+            (f"3600 * {rate('librechat_conversations_total', I)}", "conversations"),
+            axis="conversations/h",
+        ),
         lines(
             "Messages per active user and day",
             (
@@ -217,6 +174,7 @@ USERS: Rows = {
                 / (sum(librechat_window_unique_users{{{I}, window="1d"}}) > 0)""",
                 "messages",
             ),
+            axis="messages",
         ),
         bars(
             "Conversations by their messages",
@@ -236,6 +194,7 @@ USERS: Rows = {
         lines(
             "Files uploaded per day",
             (increase("librechat_uploaded_files_total", I, during="1d"), "in the 24 hours before"),
+            axis="files/day",
         ),
         bars("Stored files", f"sum by (type) (librechat_files_bytes{{{I}}})", "{{type}}", "bytes"),
     ],
@@ -253,6 +212,7 @@ QUALITY: Rows = {
             "Failed messages per hour, by model",
             (f"3600 * {rate('librechat_errors_per_model_total', M, 'model')}", "{{model}}"),
             stacked=True,
+            axis="messages/h",
         ),
         bars(
             "Why requests were rejected, in 7 days",
@@ -284,6 +244,7 @@ QUALITY: Rows = {
                 f"histogram_quantile(0.5, sum by (model, le) (rate(librechat_answer_tokens_bucket{{{M}}}[{RANGE}])))",
                 "{{model}}",
             ),
+            axis="tokens",
         ),
         lines(
             "LibreChat's own response",
@@ -322,11 +283,13 @@ TOOLS: Rows = {
             "Tool calls per hour",
             (f"3600 * {rate('librechat_tool_calls_per_tool', I, 'tool_name')}", "{{tool_name}}"),
             stacked=True,
+            axis="calls/h",
         ),
         lines(
             "Failed calls per hour",
             (f"3600 * {rate('librechat_tool_call_errors_per_tool_total', I, 'tool_name')}", "{{tool_name}}"),
             stacked=True,
+            axis="calls/h",
         ),
         bars(
             "Calls that did not fail",
@@ -348,6 +311,7 @@ TOOLS: Rows = {
             "Calls per hour",
             (f"3600 * {rate('librechat_mcp_tool_calls_per_server', I, 'server')}", "{{server}}"),
             stacked=True,
+            axis="calls/h",
         ),
     ],
     "Agents": [
@@ -355,6 +319,7 @@ TOOLS: Rows = {
             "Answers per hour, by agent",
             (f"3600 * {rate('librechat_agent_answers_total', I, 'agent')}", "{{agent}}"),
             stacked=True,
+            axis="answers/h",
         ),
         bars("Answers in this time", increase("librechat_agent_answers_total", I, "agent"), "{{agent}}"),
         bars("Agents by category", f"sum by (category) (librechat_agents_total{{{I}}})", "{{category}}"),

@@ -54,10 +54,14 @@ def lines(
     unit: str = "short",
     span: int = 12,
     stacked: bool = False,
+    axis: str = "",
     text: str = "",
     most: float | None = None,
 ) -> timeseries.Panel:
-    """Lines over time. queries: expressions and the legends of their series."""
+    """Lines over time.
+
+    queries: expressions and the legends of their series. axis: the axis' unit where Grafana has none for it.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -76,6 +80,8 @@ def lines(
             .show_legend(show_legend=True)
         )
     )
+    if axis:
+        panel = panel.axis_label(axis)
     if most is not None:
         panel = panel.max(most)
     if stacked:
@@ -142,7 +148,7 @@ def rows_of(
     title: str, columns: dict[str, str], *, units: dict[str, str] | None = None, span: int = 12, text: str = ""
 ) -> table.Panel:
     """A table: a row for each combination of labels, a column for each expression."""
-    panel = table.Panel().title(title).description(text).datasource(SOURCE).span(span).height(9).no_value(EMPTY)
+    panel = table.Panel().title(title).description(text).datasource(SOURCE).span(span).height(8).no_value(EMPTY)
     hidden = {"Time": True, "job": True, "instance": True, "__name__": True}
     renamed = {}
     for position, (column, expression) in enumerate(columns.items()):

@@ -62,6 +62,7 @@ PAYERS: Rows = {
             (f"3600 * {rate('librechat_group_messages_total', I, 'group')}", "{{group}}"),
             stacked=True,
             text=_TOGETHER,
+            axis="messages/h",
         ),
         rows_of(
             "Groups",
@@ -108,6 +109,7 @@ PAYERS: Rows = {
             "Tokens per hour, by agent",
             (f"3600 * {rate('librechat_agent_tokens_total', I, 'agent')}", "{{agent}}"),
             stacked=True,
+            axis="tokens/h",
         ),
         rows_of(
             "Agents",

@@ -45,6 +45,7 @@ SERVICE: Rows = {
             "Requests and messages per second",
             (rate("http_requests_total", A), "HTTP requests"),
             (rate("librechat_messages_total", I), "messages"),
+            axis="1/s",
         ),
         lines(
             "The first token, and whole answers",
@@ -61,6 +62,7 @@ SERVICE: Rows = {
             (f"3600 * {rate('generation_jobs_total', _FAILED)}", "generation jobs"),
             (f"3600 * {rate('librechat_error_messages_total', I)}", "answers"),
             (f"3600 * {rate('librechat_tool_call_errors_total', I)}", "tool calls"),
+            axis="failures/h",
         ),
         lines(
             "Objectives: what went wrong in six hours, of what may",
@@ -74,7 +76,12 @@ SERVICE: Rows = {
         ),
     ],
     "HTTP": [
-        lines("Requests per second, by status", (rate("http_requests_total", A, "status"), "{{status}}"), stacked=True),
+        lines(
+            "Requests per second, by status",
+            (rate("http_requests_total", A, "status"), "{{status}}"),
+            stacked=True,
+            axis="requests/s",
+        ),
         lines(
             "Duration of requests, by path, p95",
             (_quantile(0.95, "http_request_duration_seconds", by="le, path"), "{{path}}"),
@@ -89,7 +96,7 @@ SERVICE: Rows = {
         lines("Uploads, in bytes per second", (rate("upload_bytes_total", A), "bytes"), unit="Bps"),
     ],
     "Behind it": [
-        lines("Generation jobs per second", (rate("generation_jobs_total", A, "result"), "{{result}}")),
+        lines("Generation jobs per second", (rate("generation_jobs_total", A, "result"), "{{result}}"), axis="jobs/s"),
         lines(
             "Duration of MongoDB queries, by model, p95",
             (_quantile(0.95, "mongoose_query_duration_seconds", by="le, model"), "{{model}}"),

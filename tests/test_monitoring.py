@@ -20,6 +20,7 @@ import yaml
 
 from tests.conftest import METRICS_PY, Document, Process
 from tools import mock_servers
+from tools.draw import draw
 from tools.prometheus import Prometheus
 from tools.simulator import Simulator
 
@@ -176,6 +177,34 @@ def test_the_documentations_queries_return_data(prometheus: Prometheus) -> None:
     queries = [re.sub(r"#.*", "", one).strip() for block in blocks for one in block.split("\n\n")]
     assert len(queries) >= 3
     assert [one for one in queries if not has_data(prometheus, one)] == []
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_dashboard_can_be_drawn(prometheus: Prometheus, path: Path, tmp_path: Path) -> None:
+    """With what is there, and where nothing is."""
+    for number, end in enumerate((datetime.now(UTC), datetime(2001, 1, 1, tzinfo=UTC))):
+        file = tmp_path / f"{number}.png"
+        draw(json.loads(path.read_text()), prometheus, end, file)
+        assert file.read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "0.png").read_bytes()) > len((tmp_path / "1.png").read_bytes())
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_axis_has_its_unit(path: Path) -> None:
+    for panel in panels(path):
+        if panel["type"] == "timeseries":
+            defaults = panel["fieldConfig"]["defaults"]
+            assert defaults["unit"] != "short" or defaults["custom"]["axisLabel"], panel["title"]
+
+
+def test_the_first_screen_tells_what_matters() -> None:
+    """Whether it works, who is there, what it costs: in the rows that a screen of 1080 pixels shows."""
+    [first, second] = [
+        one["gridPos"]["y"] for one in json.loads(DASHBOARDS[0].read_text())["panels"] if one["type"] == "row"
+    ][:2]
+    assert second - first <= 21
+    seen = {one["title"] for one in panels(DASHBOARDS[0]) if one["gridPos"]["y"] < second}
+    assert seen >= {"LibreChat and MongoDB", "Answers that fail", "Users today", "Cost in this time", "Cost this month"}
 
 
 def test_every_variable_finds_values(prometheus: Prometheus) -> None:

@@ -153,6 +153,10 @@ class University(Simulator):
                 yield hour + timedelta(seconds=self._people.uniform(0, 3600))
 
     def _history(self, messages: int, start: datetime, end: datetime) -> Iterator[tuple[str, Document]]:
+        return self.chats(messages, start, end)
+
+    def chats(self, messages: int, start: datetime, end: datetime) -> Iterator[tuple[str, Document]]:
+        """About so many messages, chat by chat, and what belongs to them, each with its collection."""
         chats = sorted(itertools.islice(self._moments(start, end), messages // _OF_A_CHAT))
         for moment in chats:
             yield from self._chat_of(moment, end)

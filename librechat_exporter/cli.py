@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import ctypes
 import logging
 import os
 import sqlite3
@@ -25,6 +26,8 @@ from librechat_exporter.settings import Settings, SettingsError
 
 log = logging.getLogger("librechat_exporter")
 
+# M_ARENA_MAX of glibc's malloc.h.
+_ARENA_MAX = -8
 _INDEX_BYTES = 100  # an entry, before compression
 
 
@@ -107,6 +110,7 @@ def _command(arguments: argparse.Namespace) -> Callable[[Settings], int]:
 
 def serve(settings: Settings) -> int:
     """Runs the daemon until it is told to end. Raises AccessError, StateError."""
+    _share_memory()
     try:
         Daemon(settings).run()
     except OSError as error:
@@ -114,6 +118,12 @@ def serve(settings: Settings) -> int:
         return 2
     logging.shutdown()
     os._exit(0)  # all is saved; threads that still wait for MongoDB must not keep the process
+
+
+def _share_memory() -> None:
+    """With glibc, all threads share one arena: else each keeps memory that the others could use."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def print_indexes(settings: Settings) -> int:

@@ -16,16 +16,16 @@ from librechat_exporter.metrics.metric import LabelValues, Metric
 _gauge = partial(Metric, type="gauge", kind="self")
 _counter = partial(Metric, type="counter", kind="self")
 
-_UP = _gauge(name="librechat_up", help="Whether LibreChat's MongoDB answered")
+_UP = _gauge(name="librechat_up", help="1 if LibreChat's MongoDB answered, else 0")
 _BUILD_INFO = _gauge(name="librechat_exporter_build_info", help="The exporter's version", labels=("version", "python"))
 _SUCCESS = _gauge(
     name="librechat_exporter_collector_success",
-    help="Whether the collector measured in this scrape",
+    help="1 if the collector could measure in this scrape, else 0",
     labels=("collector",),
 )
 _DURATION = _gauge(
     name="librechat_exporter_collector_duration_seconds",
-    help="How long the collector took",
+    help="How long the collector took in this scrape",
     labels=("collector",),
 )
 _FAILURES = _counter(
@@ -35,15 +35,16 @@ _FAILURES = _counter(
 )
 _PROGRESS = _gauge(
     name="librechat_exporter_history_progress_ratio",
-    help="How much of the time before the exporter's start is folded; the source's counters are absent until it is all",
+    help="How much of what was stored before the first start is folded, which is to say read and counted, from 0 to 1; "
+    "a metric is absent until all of it is",
     labels=("source",),
 )
 _PERSISTENT = _gauge(
-    name="librechat_exporter_state_persistent", help="Whether the counters are on disk and survive a restart"
+    name="librechat_exporter_state_persistent", help="1 if the counters are on disk and survive a restart, else 0"
 )
 _DATA_AGE = _gauge(
     name="librechat_exporter_data_age_seconds",
-    help="Age of what the collector serves, for one that is not read on every scrape",
+    help="Seconds since the collector read what it serves, where it does not read on every scrape",
     labels=("collector",),
 )
 _DROPPED = _counter(

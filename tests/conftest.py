@@ -30,7 +30,7 @@ from librechat_exporter.daemon import Daemon
 from librechat_exporter.historic.tables import ALL, EXPORT_RUNS
 from librechat_exporter.settings import Settings
 from tests.oracle import Values
-from tools.containers import Containers
+from tools.containers import Containers, engines
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod
 from tools.private_server import die_with_parent, free_port
@@ -95,10 +95,10 @@ def database(client: pymongo.MongoClient[Document], request: pytest.FixtureReque
     client.drop_database(name)
 
 
-@pytest.fixture(scope="session")
-def containers() -> Iterator[Containers]:
+@pytest.fixture(scope="session", params=engines(), ids=lambda engine: engine.engine)
+def containers(request: pytest.FixtureRequest) -> Iterator[Containers]:
     """Where images are built and run."""
-    with Containers() as one:
+    with request.param() as one:
         yield one
 
 

@@ -1,10 +1,9 @@
-"""The Compose stack beside LibreChat, started for real by podman-compose over stand-ins of its images."""
+"""The Compose stack beside LibreChat, started for real over stand-ins of its images."""
 
 import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -77,7 +76,7 @@ def stand_in_of_librechat(containers: Containers) -> None:
 
 
 class Stack:
-    """LibreChat's folder with the override copied into it, and podman-compose in it."""
+    """LibreChat's folder with the override copied into it, and Compose in it."""
 
     def __init__(self, containers: Containers, folder: Path) -> None:
         self._containers = containers
@@ -85,14 +84,16 @@ class Stack:
         self.project = folder.name
 
     def compose(self, *arguments: str, check: bool = True) -> str:
-        script = Path(sys.executable).with_name("podman-compose")
-        command = ["env", "-C", str(self.folder), sys.executable, str(script), "--profile=monitoring", *arguments]
-        done = self._containers.run(*command, check=check)
-        return done.stdout + done.stderr
+        return self._containers.compose(self.folder, "--profile=monitoring", *arguments, check=check)
+
+    def container(self, service: str) -> str:
+        labels = {"project": self.project, "service": service}
+        filters = [f"--filter=label=com.docker.compose.{name}={value}" for name, value in labels.items()]
+        return self._containers.call("ps", "--all", "--quiet", *filters)
 
     def address(self, service: str) -> str:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-        return self._containers.podman("inspect", "--format", form, f"{self.project}_{service}_1")
+        return self._containers.call("inspect", "--format", form, self.container(service))
 
     def get(self, service: str, port: int, path: str) -> Any:
         """JSON; None as long as nobody answers."""
@@ -107,7 +108,7 @@ class Stack:
         while not is_so():
             if time.monotonic() > end:
                 logs = "\n".join(
-                    self._containers.podman("logs", f"{self.project}_{one}_1", check=False)[-2000:] for one in STARTED
+                    self._containers.call("logs", self.container(one), check=False)[-2000:] for one in STARTED
                 )
                 raise AssertionError(f"it did not come to this: {what}\n{logs}")
             time.sleep(0.5)
@@ -183,5 +184,5 @@ def test_an_alert_reaches_alertmanager(stack: Stack) -> None:
 def test_all_is_gone_at_the_end(stack: Stack) -> None:
     stack.compose("down", "--volumes")
     for kind in ("ps --all", "volume ls", "network ls"):
-        shown = stack._containers.podman(*kind.split(), "--format", "{{.Names}}" if kind == "ps --all" else "{{.Name}}")
+        shown = stack._containers.call(*kind.split(), "--format", "{{.Names}}" if kind == "ps --all" else "{{.Name}}")
         assert stack.project not in shown

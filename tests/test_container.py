@@ -48,7 +48,7 @@ class Exporter:
         self.port = free_port()
         given = {"LISTEN_ADDRESS": f"127.0.0.1:{self.port}"} | environment
         settings = [f"--env={name}={value}" for name, value in given.items()]
-        self.id = containers.podman("run", "--detach", *HARDENED, *settings, *options, image).splitlines()[-1]
+        self.id = containers.call("run", "--detach", *HARDENED, *settings, *options, image).splitlines()[-1]
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
@@ -90,17 +90,17 @@ class Exporter:
 
     @property
     def log(self) -> str:
-        return self._containers.podman("logs", self.id, check=False)
+        return self._containers.call("logs", self.id, check=False)
 
     def health(self) -> int:
-        return self._containers.run("podman", "healthcheck", "run", self.id, check=False).returncode
+        return self._containers.health(self.id)
 
     def stop(self) -> tuple[float, int]:
         """The seconds that it took, and the exit code."""
         started = time.monotonic()
-        self._containers.podman("stop", "--time", "10", self.id)
+        self._containers.call("stop", "--time", "10", self.id)
         took = time.monotonic() - started
-        return took, int(self._containers.podman("inspect", "--format", "{{.State.ExitCode}}", self.id))
+        return took, int(self._containers.call("inspect", "--format", "{{.State.ExitCode}}", self.id))
 
 
 Start = Callable[..., Exporter]
@@ -119,22 +119,22 @@ def start(containers: Containers, image: str, mongodb_uri: str, database: Databa
     database["messages"].insert_many([{"messageId": f"m{number}"} for number in range(3)])
     yield begin
     for one in started:
-        containers.podman("rm", "--force", "--time=1", one.id)
+        containers.call("rm", "--force", one.id)
 
 
 def test_it_is_small_and_says_its_version(containers: Containers, image: str) -> None:
-    size = int(containers.podman("image", "inspect", "--format", "{{.Size}}", image))
+    size = int(containers.call("image", "inspect", "--format", "{{.Size}}", image))
     assert size <= MOST_BYTES
-    shown = containers.podman("run", "--rm", *HARDENED, image, "python", "metrics.py", "--version")
+    shown = containers.call("run", "--rm", *HARDENED, image, "python", "metrics.py", "--version")
     assert shown.splitlines()[-1] == f"librechat-exporter {__version__}"
-    user = containers.podman("image", "inspect", "--format", "{{.User}}", image)
+    user = containers.call("image", "inspect", "--format", "{{.Config.User}}", image)
     assert user == "10001:10001"
 
 
 def test_nothing_in_it_can_be_changed_and_there_is_no_shell(containers: Containers, image: str, tmp_path: Path) -> None:
-    container = containers.podman("create", image).splitlines()[-1]
-    containers.podman("export", "--output", tmp_path / "image.tar", container)
-    containers.podman("rm", container)
+    container = containers.call("create", image).splitlines()[-1]
+    containers.call("export", "--output", tmp_path / "image.tar", container)
+    containers.call("rm", container)
     with tarfile.open(tmp_path / "image.tar") as exported:
         members = {one.name: one for one in exported if not one.name.startswith(("dev", "proc", "sys", "run"))}
     assert len(members) > 2000
@@ -143,7 +143,8 @@ def test_nothing_in_it_can_be_changed_and_there_is_no_shell(containers: Containe
     assert {name for name, one in members.items() if one.uid != 0} == {"state"}
     names = {Path(name).name for name, one in members.items() if one.isfile()}
     assert not {"sh", "bash", "dash", "busybox", "apt", "dpkg", "pip", "pip3"} & names
-    refused = containers.run("podman", "run", "--rm", *HARDENED, "--entrypoint=sh", image, "-c", "true", check=False)
+    shell = ("run", "--rm", *HARDENED, "--entrypoint=sh", image, "-c", "true")
+    refused = containers.run(containers.engine, *shell, check=False)
     assert refused.returncode == 127
 
 
@@ -161,7 +162,7 @@ def test_with_another_time_zone_and_authorities(containers: Containers, image: s
     one = start(f"--volume=zone-{image[-6:]}:/state", METRICS_TIMEZONE="Europe/Berlin").ready()
     assert one.messages() == 3
     look = "import ssl; print(ssl.create_default_context().cert_store_stats()['x509_ca'])"
-    trusted = containers.podman("run", "--rm", *HARDENED, image, "python", "-c", look)
+    trusted = containers.call("run", "--rm", *HARDENED, image, "python", "-c", look)
     assert int(trusted.splitlines()[-1]) > 50
 
 
@@ -216,6 +217,6 @@ def test_the_historic_export_is_another_command_of_it(
     given = metrics.environment | {"MONGODB_URI": f"{mongodb_uri}{database.name}"}
     settings = [f"--env={name}={value}" for name, value in given.items()]
     command = ("python", "historic-analysis/export_metrics.py", f"{sent:%F}", f"{sent:%F}")
-    said = containers.podman("run", "--rm", *HARDENED, *settings, image, *command)
+    said = containers.call("run", "--rm", *HARDENED, *settings, image, *command)
     assert "1 days, " in said
     assert metrics.rows("SELECT total_messages FROM daily_messages") == [(1,)]

@@ -277,6 +277,17 @@ def test_the_banner() -> None:
     ]
 
 
+def test_history_is_one_bar_while_it_is_counted(database: Database[Document], exporter: MakeExporter) -> None:
+    one = exporter(NOW).folded()
+    counting = _Status(pending={"messages": 0.5, "users": 1.0})
+    text = Page(counting, one.daemon.ledger.totals, one.daemon.settings).render("24h").decode()
+    assert "75% of what was there before is counted" in text
+    assert text.count("<progress") == 1
+    assert "It has not been scraped yet" in text
+    whole = Page(_Status(), one.daemon.ledger.totals, one.daemon.settings).render("24h").decode()
+    assert "<progress" not in whole
+
+
 @given(st.lists(st.lists(st.floats(0, 1e12), min_size=3, max_size=3), max_size=12), st.sampled_from(["$", "answers"]))
 def test_bars_are_as_high_as_their_amounts(amounts: list[list[float]], unit: str) -> None:
     series = largest({f"model {number}": of for number, of in enumerate(amounts)})

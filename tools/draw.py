@@ -92,8 +92,9 @@ def legend(target: Panel, labels: Mapping[str, str]) -> str:
 def _title(axes: Axes, panel: Panel) -> None:
     title, most = panel["title"], int(panel["gridPos"]["w"] * _COLUMN_INCHES * _LETTERS_PER_INCH)
     shown = title if len(title) <= most else f"{title[: most - 1]}…"
-    offset = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate(shown, (0, 1), (8, -14), fontsize=8, weight="bold", **offset)
+    axes.annotate(
+        shown, (0, 1), (8, -14), xycoords="axes fraction", textcoords="offset points", fontsize=8, weight="bold"
+    )
 
 
 def _unit(panel: Panel) -> str:

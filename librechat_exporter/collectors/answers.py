@@ -20,7 +20,7 @@ _SECONDS = Metric(
 )
 _TOKENS = Metric(
     name="librechat_answer_tokens",
-    help="Tokens of an answer that has any",
+    help="Tokens of each answer that has any",
     type="histogram",
     kind="happened",
     labels=("model",),

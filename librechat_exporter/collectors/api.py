@@ -14,7 +14,10 @@ from librechat_exporter.settings import Settings
 _log = logging.getLogger(__name__)
 
 _UP = Metric(
-    name="librechat_api_up", help="Whether LibreChat's /health answered with an HTTP success", type="gauge", kind="is"
+    name="librechat_api_up",
+    help="1 if LibreChat's /health answered with an HTTP success, else 0",
+    type="gauge",
+    kind="is",
 )
 _STATUS_CODE = Metric(
     name="librechat_status_code",

@@ -18,7 +18,7 @@ _USERS = Metric(
 )
 _CREDITS = Metric(
     name="librechat_balance_credits",
-    help="Credits that users have left; a million are a dollar",
+    help="Credits that all users together have left; a million credits are one US dollar",
     type="gauge",
     kind="is",
     toggles=("balance",),

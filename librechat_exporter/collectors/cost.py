@@ -30,7 +30,7 @@ _COST = Metric(
 )
 _CREDITS = Metric(
     name="librechat_credits_granted_total",
-    help="Credits granted, as by refills; a million are a dollar",
+    help="Credits granted to users, by refills among others; a million credits are one US dollar",
     type="counter",
     kind="happened",
     toggles=("cost",),

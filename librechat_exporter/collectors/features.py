@@ -12,18 +12,24 @@ from librechat_exporter.settings import Settings
 
 _gauge = partial(Metric, type="gauge", kind="is", toggles=("feature",))
 
-_AGENTS = _gauge(name="librechat_agents_total", help="Agents, by category", labels=("category",))
-_MEMORY_USERS = _gauge(name="librechat_memory_users", help="Users with memories")
+_AGENTS = _gauge(name="librechat_agents_total", help="Agents that are there now, by category", labels=("category",))
+_MEMORY_USERS = _gauge(name="librechat_memory_users", help="Users who have memories now")
 _BANS = _gauge(name="librechat_bans", help="Users and addresses that are banned now; a banned user's address is too")
 # Metrics that count the documents of a collection that match.
 _COUNTS: dict[Metric, tuple[str, Document]] = {
-    _gauge(name="librechat_memory_entries_total", help="Memories"): ("memoryentries", {}),
-    _gauge(name="librechat_skills_total", help="Skills"): ("skills", {}),
-    _gauge(name="librechat_chat_projects_total", help="Chat projects"): ("chatprojects", {}),
-    _gauge(name="librechat_shared_links_total", help="Shared links"): ("sharedlinks", {}),
-    _gauge(name="librechat_mcp_servers_total", help="MCP servers that users added"): ("mcpservers", {}),
-    _gauge(name="librechat_agent_api_keys_total", help="API keys of agents"): ("agentapikeys", {}),
-    _gauge(name="librechat_temporary_conversations", help="Temporary conversations"): ("conversations", IS_TEMPORARY),
+    _gauge(name="librechat_memory_entries_total", help="Memories that are stored now"): ("memoryentries", {}),
+    _gauge(name="librechat_skills_total", help="Skills that are stored now"): ("skills", {}),
+    _gauge(name="librechat_chat_projects_total", help="Chat projects that are stored now"): ("chatprojects", {}),
+    _gauge(name="librechat_shared_links_total", help="Shared links that are there now"): ("sharedlinks", {}),
+    _gauge(name="librechat_mcp_servers_total", help="MCP servers that users have added and that are there now"): (
+        "mcpservers",
+        {},
+    ),
+    _gauge(name="librechat_agent_api_keys_total", help="API keys of agents that are there now"): ("agentapikeys", {}),
+    _gauge(name="librechat_temporary_conversations", help="Temporary conversations that are stored now"): (
+        "conversations",
+        IS_TEMPORARY,
+    ),
 }
 
 

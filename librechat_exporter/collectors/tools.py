@@ -63,8 +63,9 @@ _COUNTED = (
 
 def _add(samples: Samples, group: MessageGroup) -> None:
     with_tools = list(filter(None, group.calls))
-    if with_tools:
-        samples.add(_MESSAGES_WITH_TOOLS, len(with_tools))
+    if not with_tools:
+        return
+    samples.add(_MESSAGES_WITH_TOOLS, len(with_tools))
     for call, count in Counter(chain.from_iterable(with_tools)).items():
         failed = count if call.failed else 0
         samples.add(_CALLS, count)

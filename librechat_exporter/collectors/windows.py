@@ -67,7 +67,7 @@ _BACKGROUND_TOKENS = _gauge(
 )
 _CREDITS = _gauge(
     name="librechat_window_credits_per_model",
-    help="Credits charged; a million are a dollar; in the window, exact to the hour",
+    help="Credits charged in the window, exact to the hour; a million credits are one US dollar",
     labels=("model", "class", "context", "type", WINDOW),
 )
 _REJECTED = _gauge(

@@ -2,8 +2,9 @@
 
 import bisect
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import chain
+from typing import TypeVar
 
 from librechat_exporter.folds.messages import MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
 from librechat_exporter.folds.transactions import CHAT_CONTEXTS, TRANSACTIONS
@@ -21,6 +22,9 @@ REASONED = "0.2.0: by all reasons of LibreChat, as it writes them"
 # Upper bounds of the time that users wait for an answer, in seconds.
 WAIT_BOUNDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
 FAILED = "failed"
+_WORTH_A_COUNTER = 2
+
+_T = TypeVar("_T")
 
 _hourly = partial(Metric, help="", type="gauge", kind="recent", chosen=("type", "reason", "result", "le"))
 
@@ -62,7 +66,7 @@ CREDITS = _billed(
 
 def _add_messages(samples: Samples, group: MessageGroup) -> None:
     kind = group.kind
-    for hour, count in Counter(group.hours).items():
+    for hour, count in _counted(group.hours):
         if kind.failed:
             samples.add(REJECTED, count, kind.reason or OTHER, hour)
         elif kind.by_user:
@@ -74,19 +78,27 @@ def _add_messages(samples: Samples, group: MessageGroup) -> None:
 
 
 def _add_waits(samples: Samples, group: MessageGroup) -> None:
-    waits = Counter(
+    waits = [
         (bisect.bisect_left(WAIT_BOUNDS, seconds), hour)
         for seconds, hour in zip(group.waits, group.hours, strict=False)
         if seconds is not None
-    )
-    for (bound, hour), count in waits.items():
+    ]
+    for (bound, hour), count in _counted(waits):
         samples.add(WAITS, count, group.model, f"{WAIT_BOUNDS[bound]:g}", hour)
 
 
 def _add_tool_calls(samples: Samples, group: MessageGroup) -> None:
-    of_messages = ([(call, hour) for call in calls] for calls, hour in zip(group.calls, group.hours, strict=False))
-    for (call, hour), count in Counter(chain.from_iterable(of_messages)).items():
+    of_messages = zip(group.calls, group.hours, strict=False)
+    calls = [(call, hour) for of_message, hour in of_messages for call in of_message]
+    for (call, hour), count in _counted(calls):
         samples.add(TOOL_CALLS, count, call.name, FAILED if call.failed else "ok", hour)
+
+
+def _counted(things: Sequence[_T]) -> Iterable[tuple[_T, int]]:
+    """Each with how often it is there. Of an open message there is mostly one at most, for which a Counter is slow."""
+    if len(things) < _WORTH_A_COUNTER:
+        return [(thing, 1) for thing in things]
+    return Counter(things).items()
 
 
 def _add_billed(samples: Samples, billed: Billed) -> None:

@@ -55,6 +55,10 @@ class Cell:
         self.series = _shape(series)[0] if len(series) <= _MOST_SHARED else series
         self.amounts = tuple(samples.values())
 
+    def holds(self, samples: Mapping[Series, float]) -> bool:
+        """These are what it has, in the same order."""
+        return self.amounts == tuple(samples.values()) and self.series == tuple(samples)
+
     def samples(self) -> dict[Series, float]:
         return dict(zip(self.series, self.amounts, strict=True))
 

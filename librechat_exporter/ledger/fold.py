@@ -172,9 +172,11 @@ class Fold(ABC, Generic[_Group]):
     def count(self, reading: Reading, groups: Iterable[_Group]) -> Samples:
         """The samples of these groups together."""
         samples = reading.samples()
-        countings = [one for one in self.countings if reading.wants(*one.names)]
+        wanted = self.countings
+        if reading.only is not None:
+            wanted = tuple(one for one in wanted if reading.wants(*one.names))
         for group in groups:
-            for counting in countings:
+            for counting in wanted:
                 if self.counts(counting, group):
                     counting.add(samples, group)
         return samples

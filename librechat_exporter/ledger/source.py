@@ -216,6 +216,8 @@ class Source:
 
     def _raise(self, document: bytes, cell: Cell, found: Found) -> Cell:
         """The document as it counts now, of which the cell holds the most that it ever was."""
+        if cell.holds(found.samples) and found.pins == cell.pins:
+            return cell
         samples = cell.samples()
         before = dict(samples)
         for series in samples.keys() | found.samples.keys():

@@ -17,6 +17,7 @@ _LABELS = 7
 _LETTER = 7  # about as wide as one of a label
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _MOST_TICKS = 5
+_LEAST = 1e-9  # less is nothing, also of a dollar
 
 
 class Bar(NamedTuple):
@@ -64,7 +65,7 @@ class Chart:
     def step(self) -> float:
         """Between two lines of the vertical axis: a round number, and a whole one for what is counted."""
         highest = max(self.totals, default=0.0)
-        if highest <= 0:
+        if highest < _LEAST:
             return 1.0
         power = 10.0 ** math.floor(math.log10(highest / _MOST_TICKS))
         step = next(one * power for one in _STEPS if one * power * _MOST_TICKS >= highest)

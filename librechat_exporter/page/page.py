@@ -1,20 +1,23 @@
 """The page: a template, and the headers that let it load nothing and run nothing."""
 
 import base64
+import functools
 import hashlib
+import statistics
 import threading
 import time
 from datetime import datetime
 from pathlib import Path
-
-import jinja2
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from librechat_exporter import __version__
 from librechat_exporter.ledger.totals import Totals
 from librechat_exporter.page.figures import RANGES, Figures, figures
 from librechat_exporter.page.health import Status, banner
 from librechat_exporter.settings import Settings
+
+if TYPE_CHECKING:
+    import jinja2
 
 _REFRESH_SECONDS = 60
 _FIGURES_SECONDS = 10.0
@@ -46,10 +49,16 @@ class Page:
         self._lock = threading.Lock()
         # By range, until when figures are shown again (time.monotonic()).
         self._figures: dict[str, tuple[float, Figures]] = {}
+
+    @functools.cached_property
+    def _template(self) -> "jinja2.Template":
+        """The library takes three megabytes, which an exporter that nobody looks at need not have."""
+        import jinja2
+
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
         )
-        self._template = environment.get_template("page.html")
+        return environment.get_template("page.html")
 
     def render(self, wanted: str) -> bytes:
         """wanted: one of RANGES, else DEFAULT_RANGE is shown."""
@@ -63,10 +72,10 @@ class Page:
             range=RANGES[wanted],
             last=self._status.last_scrape(),
             counted=self._totals.age(),
-            history=self._status.history(),
+            history=statistics.mean(self._status.history().values() or (1.0,)),
             persistent=self._status.is_persistent(),
             age=_age,
-            css=Markup(_CSS),  # noqa: S704
+            css=_CSS,
             version=__version__,
             refresh=_REFRESH_SECONDS,
             moment=f"{now.astimezone(timezone):%d %B %Y, %H:%M}",

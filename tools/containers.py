@@ -195,7 +195,7 @@ class Docker(Containers):
     programs = ("dockerd", "docker")
     hold = (
         "dockerd --data-root {folder}/data --exec-root {folder}/exec --pidfile {folder}/pid "
-        "--host unix://{folder}/socket --storage-driver vfs >&2"
+        "--host unix://{folder}/socket >&2"
     )
 
     def __init__(self) -> None:

@@ -8,10 +8,13 @@ from librechat_exporter.librechat.models import Model, model_of
 from librechat_exporter.metrics.metric import Series
 
 _SHAPES_REMEMBERED = 5_000
+_SERIES_REMEMBERED = 20_000
 # Documents with more series, as those with many tool calls, hardly share them.
-_MOST_SHARED = 40
-# Series of cells, as they are held and as they are written.
+_MOST_SHARED = 60
+# Series of cells, as they are held and as they are written; and the other way round.
 _shapes: dict[tuple[Series, ...], tuple[tuple[Series, ...], str]] = {}
+_texts: dict[str, tuple[Series, ...]] = {}
+_series: dict[Series, Series] = {}
 
 
 class Pins(NamedTuple):
@@ -72,15 +75,28 @@ class Cell:
 
     @classmethod
     def load(cls, text: str) -> "Cell":
-        series, amounts, told = json.loads(text)
+        """Of a text that dump() wrote. Series that were met before are not parsed again: they are most of it."""
+        end = text.find("]], [") + 2
+        series = _texts.get(text[1:end])
+        if series is not None:
+            amounts, told = json.loads(f"[{text[end + 2 :]}")
+        else:
+            written, amounts, told = json.loads(text)
+            series = tuple(_one((name, tuple(labels))) for name, labels in written)
         pins, settled = told or (None, ())
-        named = ((name, tuple(labels)) for name, labels in series)
         shared: dict[float, float] = {}
         return cls(
-            {one: shared.setdefault(amount, amount) for one, amount in zip(named, amounts, strict=True)},
+            {one: shared.setdefault(amount, amount) for one, amount in zip(series, amounts, strict=True)},
             Pins(model_of(pins[0]), *pins[1:]) if pins else None,
             settled=frozenset(settled) if settled else NOT_SETTLED,
         )
+
+
+def _one(series: Series) -> Series:
+    """The same object for the same series: those of many shapes are the same."""
+    if len(_series) >= _SERIES_REMEMBERED:
+        _series.clear()
+    return _series.setdefault(series, series)
 
 
 def _shared(pins: Pins | None) -> Pins | None:
@@ -98,5 +114,7 @@ def _shape(series: tuple[Series, ...]) -> tuple[tuple[Series, ...], str]:
         if len(series) <= _MOST_SHARED:
             if len(_shapes) >= _SHAPES_REMEMBERED:
                 _shapes.clear()
+                _texts.clear()
             _shapes[series] = known
+            _texts[known[1]] = series
     return known

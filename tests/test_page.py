@@ -176,6 +176,15 @@ def test_each_hour_is_in_one_bin(
     assert set(amounts[2:-1]) <= {23, 24, 25}
 
 
+def test_hours_are_labelled_as_the_time_zone_has_them(database: Database[Document], exporter: MakeExporter) -> None:
+    """Those of a zone half an hour off begin at half past."""
+    fill(database)
+    page = read(exporter(NOW, metrics_timezone="Asia/Kolkata").folded())
+    answers = {row[0]: row[1:] for row in page.tables["Answers by model"][1:]}
+    assert list(answers)[-1] == "20:30"
+    assert answers["18:30"] == ["1 answers", "0 answers"]  # at 13:06 UTC
+
+
 def test_it_loads_and_runs_nothing(database: Database[Document], exporter: MakeExporter) -> None:
     fill(database)
     one = exporter(NOW).folded()
@@ -199,6 +208,11 @@ def test_what_is_switched_off_is_not_shown(database: Database[Document], exporte
     one.scrape()
     assert not read(one).tiles
     assert not read(one).tables.keys() - {"The exporter"}
+    one.close()
+    one = exporter(NOW, enable_model_metrics=False).folded()
+    page = read(one)
+    assert "Failures by reason" in page.tables
+    assert not page.tables.keys() & {"Answers by model", "Models"}
     one.close()
     one = exporter(NOW, enable_page=False).folded()
     page = read(one)

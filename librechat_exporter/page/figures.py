@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -78,8 +78,8 @@ class _Bins:
         self.days: list[date] = []
         if wanted == "24h":
             self.edges = [*range(last - 23, last + 2)]
-            moments = [local.replace(minute=0, second=0) - ago * HOUR for ago in range(23, -1, -1)]
-            self.labels = [f"{one.astimezone(UTC).astimezone(local.tzinfo):%H:%M}" for one in moments]
+            begins = (datetime.fromtimestamp((first + one) * HOUR.total_seconds(), local.tzinfo) for one in self.edges)
+            self.labels = [f"{one:%H:%M}" for one in begins][:-1]
             return
         ago = range(int(wanted.removesuffix("d")) - 1, -1, -1)
         self.days = [local.date() - timedelta(days=one) for one in ago]
@@ -106,11 +106,13 @@ def figures(totals: Totals, toggles: frozenset[str], wanted: str, now: datetime,
     bins = _Bins(wanted, first, local)
     by_hour = {one: totals.by_hour(one, first, last) for one in _METRICS if toggles.issuperset(one.toggles)}
     tiles = _tiles(by_hour, slice(hour_of(midnight) - first, None), slice(hour_of(month) - first, None), f"{month:%B}")
-    charts = _charts(by_hour, bins)
+    charts = _charts(by_hour, bins, by_model="model" in toggles)
     if "user" in toggles:
         tiles.insert(0, _users(totals, midnight.date()))
         charts[:0] = _active_users(totals, bins)
-    tables = (*_tables(by_hour, bins), *_tables_of_all_time(totals, toggles))
+    tables = [_tools(by_hour, bins), *_tables_of_all_time(totals, toggles)]
+    if "model" in toggles:
+        tables.insert(0, _models(by_hour, bins))
     return Figures(tiles, charts, [one for one in tables if one.rows])
 
 
@@ -196,7 +198,7 @@ def quantile(histograms: Iterable[Mapping[float, float]], share: float) -> float
     return lower
 
 
-def _charts(by_hour: _ByHour, bins: _Bins) -> list[Chart]:
+def _charts(by_hour: _ByHour, bins: _Bins, *, by_model: bool) -> list[Chart]:
     def by(place: int, metric: Metric, factor: float = 1.0, before: Iterable[str] = ()) -> dict[str, Sequence[float]]:
         """By the value of a label, the largest. before: of largest()."""
         found: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(bins.labels))
@@ -207,12 +209,11 @@ def _charts(by_hour: _ByHour, bins: _Bins) -> list[Chart]:
 
     charts = []
     answers: dict[str, Sequence[float]] = {}
-    if hours.ANSWERS in by_hour:
+    if hours.ANSWERS in by_hour and by_model:
         answers = by(0, hours.ANSWERS)
-        charts += [
-            Chart("Answers by model", "answers", bins.labels, answers),
-            Chart("Failures by reason", "failures", bins.labels, by(0, hours.REJECTED)),
-        ]
+        charts.append(Chart("Answers by model", "answers", bins.labels, answers))
+    if hours.REJECTED in by_hour:
+        charts.append(Chart("Failures by reason", "failures", bins.labels, by(0, hours.REJECTED)))
     if hours.WAITS in by_hour:
         charts.append(_waiting(by_hour[hours.WAITS], bins))
     if hours.CREDITS in by_hour:
@@ -247,18 +248,19 @@ def _bound(seconds: float) -> str:
 _WAIT_LABELS = [f"to {_bound(seconds)}" for seconds in hours.WAIT_BOUNDS]
 
 
-def _tables(by_hour: _ByHour, bins: _Bins) -> list[Table]:
-    def sums(metric: Metric, *places: int) -> dict[tuple[str, ...], float]:
-        """In the range, by the values of some labels."""
-        found: dict[tuple[str, ...], float] = defaultdict(float)
-        for labels, of_hours in (by_hour.get(metric) or {}).items():
-            amount = sum(of_hours[bins.span])
-            if amount:
-                found[tuple(labels[place] for place in places)] += amount
-        return found
+def _sums(by_hour: _ByHour, bins: _Bins, metric: Metric, *places: int) -> dict[LabelValues, float]:
+    """In the range, by the values of the labels at these places."""
+    found: dict[LabelValues, float] = defaultdict(float)
+    for labels, of_hours in (by_hour.get(metric) or {}).items():
+        amount = sum(of_hours[bins.span])
+        if amount:
+            found[tuple(labels[place] for place in places)] += amount
+    return found
 
-    answers, stopped = sums(hours.ANSWERS, 0), sums(hours.UNFINISHED, 0)
-    tokens, charged = sums(hours.TOKENS, 0), sums(hours.CREDITS, 0)
+
+def _models(by_hour: _ByHour, bins: _Bins) -> Table:
+    answers, stopped = _sums(by_hour, bins, hours.ANSWERS, 0), _sums(by_hour, bins, hours.UNFINISHED, 0)
+    tokens, charged = _sums(by_hour, bins, hours.TOKENS, 0), _sums(by_hour, bins, hours.CREDITS, 0)
     waits = _waits(by_hour.get(hours.WAITS), bins.span)
     models = sorted(answers.keys() | charged.keys(), key=lambda one: (-answers.get(one, 0), -charged.get(one, 0), one))
     rows = [
@@ -273,15 +275,16 @@ def _tables(by_hour: _ByHour, bins: _Bins) -> list[Table]:
         )
         for (model,) in models[:_ROWS]
     ]
-    calls, failed = sums(hours.TOOL_CALLS, 0), sums(hours.TOOL_CALLS, 0, 1)
-    tools = []
+    return Table("Models", ("Model", "Answers", "Stopped", "Wait, p50", "p95", "Tokens", "Cost"), rows)
+
+
+def _tools(by_hour: _ByHour, bins: _Bins) -> Table:
+    calls, failed = _sums(by_hour, bins, hours.TOOL_CALLS, 0), _sums(by_hour, bins, hours.TOOL_CALLS, 0, 1)
+    rows = []
     for (tool,) in sorted(calls, key=lambda one: (-calls[one], one))[:_ROWS]:
         broken = failed.get((tool, hours.FAILED), 0)
-        tools.append((tool, tell(calls[tool,]), tell(broken), f"{broken / calls[tool,]:.0%}"))
-    return [
-        Table("Models", ("Model", "Answers", "Stopped", "Wait, p50", "p95", "Tokens", "Cost"), rows),
-        Table("Tools", ("Tool", "Calls", "Failed", "Share"), tools),
-    ]
+        rows.append((tool, tell(calls[tool,]), tell(broken), f"{broken / calls[tool,]:.0%}"))
+    return Table("Tools", ("Tool", "Calls", "Failed", "Share"), rows)
 
 
 def _tables_of_all_time(totals: Totals, toggles: frozenset[str]) -> list[Table]:

@@ -65,7 +65,7 @@ class Daemon:
             settings.ledger_open_minutes,
             Windows(settings.windows, settings.metrics_timezone),
             Membership(self.librechat, settings.state_refresh, groups=settings.group_metrics),
-            user_salt=settings.user_id_salt.get_secret_value() if settings.state_user_ids == "hash" else "",
+            hold_user=settings.hold_user,
             monotonic=monotonic,
         )
         self.runner = Runner(self.librechat, self.ledger, guard, collectors, settings)
@@ -78,7 +78,7 @@ class Daemon:
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises OSError if the address cannot be bound."""
         ending.hold()
-        page = Page(self, self.ledger.totals, self.settings)
+        page = Page(self, self.ledger.totals, self.settings, self.ledger.save)
         application = Application(self.runner.scrape, self, page.render, self.settings.scrape_timeout)
         server = Server(self.settings.bind_address, application.respond, self._access)
         self.ledger.start()

@@ -35,8 +35,8 @@ _FAILURES = _counter(
 )
 _PROGRESS = _gauge(
     name="librechat_exporter_history_progress_ratio",
-    help="How much of what was stored before the first start is folded, which is to say read and counted, from 0 to 1; "
-    "a metric is absent until all of it is",
+    help="How much of the past is folded, which is to say read and counted, from 0 to 1: of what was stored before the "
+    "first start, or came during a long stop; a metric is absent until all that it misses is folded",
     labels=("source",),
 )
 _PERSISTENT = _gauge(
@@ -56,7 +56,7 @@ _DROPPED = _counter(
 _DROPPED_SERIES = _counter(
     name="librechat_exporter_series_dropped_total",
     help="Distinct label combinations since the start that are counted under `other`, as the metric has MAX_SERIES "
-    "already",
+    "already; those that begin with `page` are counted for the page alone",
     labels=("metric",),
 )
 _UNREADABLE = _counter(

@@ -21,7 +21,10 @@ _DAYS = 33
 def hours_and_days(
     documents: Mapping[str, Iterable[Document]], now: datetime, timezone: str, longest: timedelta
 ) -> tuple[Hourly, dict[date, int]]:
-    """What messages count as by the hour, and on each of the last 33 days the users with one. longest: the window."""
+    """All that messages count as by the hour, and on each of the last 33 days the users with one.
+
+    longest: of the windows.
+    """
     oracle = Oracle(documents, now)
     counted: Hourly = defaultdict(float)
     days: dict[date, set[str | None]] = {}
@@ -34,13 +37,13 @@ def hours_and_days(
             continue
         hour = math.floor(message["createdAt"].timestamp() / _HOUR)
         if is_users(message) and not failed(message):
-            counted["librechat_window_questions", (), hour] += 1
+            counted["page_questions", (), hour] += 1
         for tool, broken in tool_calls(message):
-            counted["librechat_window_tool_calls", (tool, "failed" if broken else "ok"), hour] += 1
+            counted["page_tool_calls", (tool, "failed" if broken else "ok"), hour] += 1
         waited, model = None if is_users(message) else oracle.waited(message), oracle.named(message)
         if waited is not None and model is not None:
             bound = str(next(bound for bound in _BOUNDS if waited <= bound))
-            counted["librechat_window_answer_seconds", (model, bound), hour] += 1
+            counted["page_answer_seconds", (model, bound), hour] += 1
     today = now.astimezone(ZoneInfo(timezone)).date()
     shown = (today - timedelta(days=ago) for ago in range(_DAYS - 1))
     return dict(counted), {day: len(days.get(day, ())) for day in shown}

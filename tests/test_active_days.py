@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bson import ObjectId
+from pydantic import SecretStr
 from pymongo.database import Database
 
 from librechat_exporter.ledger import binding
@@ -48,16 +49,60 @@ def test_a_day_keeps_its_users(database: Database[Document], exporter: MakeExpor
     assert all(isinstance(value, int) for row in told for value in row)
 
 
-def test_a_day_is_forgotten_before_its_place_is_used_again(
-    database: Database[Document], exporter: MakeExporter
+@pytest.mark.parametrize("stopped", [1, 27, 36, 61, 62, 95, 400])
+def test_after_a_long_stop_nobody_is_active_who_was_not(
+    database: Database[Document], exporter: MakeExporter, stopped: int
 ) -> None:
+    """All was deleted meanwhile: only what the state file holds counts, and of that only days that are kept."""
+    database["messages"].insert_many(message(NOW - timedelta(days=ago), f"u{ago}") for ago in range(32))
+    exporter(NOW).folded().close()
+    database["messages"].delete_many({})
+    now = NOW + timedelta(days=stopped)
+    database["messages"].insert_one(message(now, "new"))
+    one = exporter(now).folded()
+    shown = {
+        now.date() - timedelta(days=ago): one.daemon.ledger.totals.count_active(now.date() - timedelta(days=ago))
+        for ago in range(30)
+    }
+    expected = {day: int(NOW.date() - timedelta(days=31) <= day <= NOW.date()) for day in shown} | {now.date(): 1}
+    assert shown == expected
+
+
+def test_who_comes_back_after_long_has_the_new_day_alone(database: Database[Document], exporter: MakeExporter) -> None:
+    for ago in (100, 62, 61, 1, 0):
+        now = NOW - timedelta(days=ago)
+        database["messages"].insert_one(message(now, "ann"))
+        one = exporter(now).folded()
+        assert days(one, now.date()) == [1]
+        if ago:
+            one.close()
+    assert days(one, TODAY - timedelta(days=1), TODAY - timedelta(days=2)) == [1, 0]
+
+
+def test_a_clock_that_is_doubted_forgets_no_day_that_is_later(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
+    """After a stop of days the clock is believed slowly: what comes meanwhile is of a day that is later."""
+    database["messages"].insert_one(message(NOW - timedelta(days=3), "ann"))
+    exporter(NOW - timedelta(days=3)).folded().close()
+    database["messages"].insert_one(message(NOW, "bob"))
+    one = exporter(NOW, doubts=True).folded()
+    one.daemon.ledger.tick()
+    assert days(one, TODAY, TODAY - timedelta(days=3)) == [1, 1]
+
+
+def test_users_are_held_by_the_salt(database: Database[Document], exporter: MakeExporter, tmp_path: Path) -> None:
+    """Who has the state file and knows a user's id cannot tell that user's days; another salt counts them anew."""
     database["messages"].insert_one(message(NOW, "ann"))
-    one = exporter(NOW).folded()
-    one.close()
-    for ago in (32, 36, 62):
-        one = exporter(NOW + timedelta(days=ago)).folded()
-        assert days(one, TODAY, (NOW + timedelta(days=ago)).date()) == ([1, 0] if ago == 32 else [0, 0]), ago
+    held = set()
+    for salt in ("a" * 32, "b" * 32):
+        one = exporter(NOW, state_user_ids="hash", user_id_salt=SecretStr(salt)).folded()
+        assert days(one, TODAY) == [1]
         one.close()
+        with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as state:
+            [(user, *_)] = state.execute("SELECT * FROM active_days").fetchall()
+        held.add(user)
+    assert len(held) == 2
 
 
 def test_in_another_time_zone_days_are_counted_anew(database: Database[Document], exporter: MakeExporter) -> None:

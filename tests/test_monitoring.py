@@ -198,7 +198,7 @@ def test_every_axis_has_its_unit(path: Path) -> None:
 
 
 def test_the_first_screen_tells_what_matters() -> None:
-    """Whether it works, who is there, what it costs: in the rows that a screen of 1080 pixels shows."""
+    """It tells whether it works, who is there, what it costs: in the rows that a screen of 1080 pixels shows."""
     [first, second] = [
         one["gridPos"]["y"] for one in json.loads(DASHBOARDS[0].read_text())["panels"] if one["type"] == "row"
     ][:2]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from librechat_exporter.collector import Outcome
+from librechat_exporter.ledger.source import Source
 from librechat_exporter.page.charts import Chart, largest, tell
 from librechat_exporter.page.figures import quantile
 from librechat_exporter.page.health import BAD, DOUBTFUL, GOOD, banner
@@ -28,7 +29,7 @@ ANN, BOB = (str(ObjectId(bytes([0x69] * 11 + [number]))) for number in range(2))
 
 
 class _Reader(HTMLParser):
-    """What a page says: its tiles, and its tables by the headings above them. Links and all that it would load."""
+    """A page as it is read: its tiles, and its tables by the headings above them. Links and all that it would load."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__()
@@ -71,11 +72,15 @@ class _Reader(HTMLParser):
             self.tables[self._heading][-1][-1] += data
 
 
-def read(one: Exporter, wanted: str = "24h") -> _Reader:
+def page_of(one: Exporter, status: Any = None) -> Page:
+    """status: instead of the daemon's."""
     daemon = one.daemon
-    daemon.fault()
-    daemon._ahead = NOW - datetime.now(UTC)
-    return _Reader(Page(daemon, daemon.ledger.totals, daemon.settings).render(wanted))
+    return Page(status or daemon, daemon.ledger.totals, daemon.settings, daemon.ledger.save)
+
+
+def read(one: Exporter, wanted: str = "24h", now: datetime = NOW) -> _Reader:
+    one.daemon._ahead = now - datetime.now(UTC)
+    return _Reader(page_of(one).render(wanted))
 
 
 def document(moment: datetime, number: int, **fields: Any) -> Document:
@@ -169,7 +174,7 @@ def test_each_hour_is_in_one_bin(
     )
     one = exporter(now, metrics_timezone=timezone).folded()
     one.daemon._ahead = now - datetime.now(UTC)
-    page = _Reader(Page(one.daemon, one.daemon.ledger.totals, one.daemon.settings).render("30d"))
+    page = _Reader(page_of(one).render("30d"))
     amounts = [int(row[1].split()[0]) for row in page.tables["Answers by model"][1:]]
     assert len(amounts) == 30
     assert sum(amounts) == 24 * 29
@@ -188,7 +193,7 @@ def test_hours_are_labelled_as_the_time_zone_has_them(database: Database[Documen
 def test_it_loads_and_runs_nothing(database: Database[Document], exporter: MakeExporter) -> None:
     fill(database)
     one = exporter(NOW).folded()
-    text = Page(one.daemon, one.daemon.ledger.totals, one.daemon.settings).render("7d").decode()
+    text = page_of(one).render("7d").decode()
     page = _Reader(text.encode())
     assert set(page.links) == {"data:,", "?range=24h", "?range=7d", "?range=30d", "metrics", "ready"}
     assert page.elements.isdisjoint({"script", "iframe", "img", "object", "embed", "form", "base"})
@@ -221,6 +226,39 @@ def test_what_is_switched_off_is_not_shown(database: Database[Document], exporte
     assert not page.tables
 
 
+def test_what_is_not_counted_yet_is_no_zero(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database)
+    one = exporter(NOW).folded()
+    monkeypatch.setattr(Source, "is_folded", lambda _source, name: not re.search("credits|answer_seconds|active", name))
+    page = read(one)
+    assert {title for title, value in page.tiles.items() if value == "…"} == {
+        *("Users today", "Cost today", "Cost this month", "Waiting time today")
+    }
+    assert page.tables["Models"][1] == ["gpt-4o", "2", "0", "…", "…", "1,500", "…"]
+    text = page_of(one).render("24h").decode()
+    assert text.count("It is still being counted.") == 2
+    assert "Nothing in these" not in text
+
+
+def test_tokens_are_those_of_chats_and_of_the_background(database: Database[Document], exporter: MakeExporter) -> None:
+    """So tiles, charts and tables agree."""
+    fill(database)
+    database["transactions"].insert_one(charge(NOW - timedelta(hours=1), 9, context="title", rawAmount=-500))
+    page = read(exporter(NOW).folded())
+    assert page.tiles["Tokens today"] == "2,000"
+    assert sum(int(row[1].split()[0].replace(",", "")) for row in page.tables["Tokens"][1:]) == 2000
+    assert page.tables["Models"][1][5] == "2,000"
+
+
+def test_columns_that_are_switched_off_are_not_there(database: Database[Document], exporter: MakeExporter) -> None:
+    fill(database)
+    page = read(exporter(NOW, enable_cost_metrics=False, enable_answer_metrics=False).folded())
+    assert page.tables["Models"][0] == ["Model", "Answers", "Stopped"]
+    assert not {title for title in page.tiles if "ost" in title or "Tokens" in title or "Wait" in title}
+
+
 def test_groups_and_agents(database: Database[Document], exporter: MakeExporter) -> None:
     fill(database)
     database["users"].insert_one(document(NOW - timedelta(days=2), 1) | {"_id": ObjectId(ANN)})
@@ -239,6 +277,7 @@ def test_served(process: MakeProcess, database: Database[Document]) -> None:
     token = {"Authorization": f"Bearer {'a' * 20}"}
     assert one.get("/", {"Accept": BROWSER})[0] == 401
     assert one.get("/metrics", token)[0] == 200
+    assert one.get("/", {"Accept": BROWSER} | token)[1]["Cache-Control"] == "no-store"
     for query in ("", "?range=7d", "?range=", "?range=%ff&&=&range", f"?{'range=7d&' * 500}"):
         status, headers, body = one.get(f"/{query}", {"Accept": BROWSER} | token)
         assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8"), query
@@ -294,11 +333,11 @@ def test_the_banner() -> None:
 def test_history_is_one_bar_while_it_is_counted(database: Database[Document], exporter: MakeExporter) -> None:
     one = exporter(NOW).folded()
     counting = _Status(pending={"messages": 0.5, "users": 1.0})
-    text = Page(counting, one.daemon.ledger.totals, one.daemon.settings).render("24h").decode()
+    text = page_of(one, counting).render("24h").decode()
     assert "75% of what was there before is counted" in text
     assert text.count("<progress") == 1
     assert "It has not been scraped yet" in text
-    whole = Page(_Status(), one.daemon.ledger.totals, one.daemon.settings).render("24h").decode()
+    whole = page_of(one, _Status()).render("24h").decode()
     assert "<progress" not in whole
 
 
@@ -320,7 +359,16 @@ def test_bars_are_as_high_as_their_amounts(amounts: list[list[float]], unit: str
     ("amount", "unit", "told"),
     [
         *((0, "", "0"), (7, "answers", "7 answers"), (9999, "", "9,999"), (12_345, "tokens", "12.3k tokens")),
-        *((3.4e6, "", "3.4M"), (1e12, "", "1T"), (1234e12, "", "1,234T"), (0.25, "", "0.25")),
+        *(
+            (999_700, "", "1M"),
+            (999_400, "", "999k"),
+            (999_700e6, "", "1T"),
+            (9999.5, "", "10,000"),
+            (3.4e6, "", "3.4M"),
+            (1e12, "", "1T"),
+            (1234e12, "", "1,234T"),
+            (0.25, "", "0.25"),
+        ),
         *((0, "$", "$0"), (1.5, "$", "$1.50"), (0.0012, "$", "$0.0012"), (12_345.6, "$", "$12,346")),
         *((2e6, "$", "$2M"), (-3.5, "$", "$-3.50")),
     ],

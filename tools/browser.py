@@ -43,7 +43,7 @@ class Browser(webdriver.Chrome):
         self.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def complaints(self) -> list[str]:
-        """What the page has written to the console since this was asked last."""
+        """All that the page has written to the console since this was asked last."""
         return [str(entry["message"]) for entry in self._log("browser")]
 
     def requested(self) -> set[str]:

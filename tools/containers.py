@@ -34,7 +34,8 @@ default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [network]
 network_backend = "netavark"
 """
-_MISSING = "buildah, podman and debootstrap are needed: run tools/debian-packages.sh images, as root"
+_MISSING = "{} are needed: run tools/debian-packages.sh images, as root"
+_BRIDGE = Path("/sys/class/net/docker0")
 _START_SECONDS = 60
 
 
@@ -52,7 +53,7 @@ class Containers(ABC):
 
     def __init__(self) -> None:
         if os.getuid() != 0 or not all(map(shutil.which, (*self.programs, "debootstrap"))):
-            raise RuntimeError(_MISSING)
+            raise RuntimeError(_MISSING.format(", ".join((*self.programs, "debootstrap"))))
         self.folder = Path(tempfile.mkdtemp(prefix="containers-"))
         # Engines refuse a machine that has both versions of control groups: they work where the second is not mounted,
         # in a mount namespace that stays as long as this.
@@ -131,9 +132,9 @@ class Containers(ABC):
             cached.unlink()
 
     def close(self) -> None:
-        containers = self.call("ps", "--all", "--quiet", check=False).split()
+        containers = self.run(self.engine, "ps", "--all", "--quiet", check=False).stdout.split()
         if containers:
-            self.call("rm", "--force", *containers, check=False)
+            self.run(self.engine, "rm", "--force", *containers, check=False)
         self.call("network", "prune", "--force", check=False)  # with its bridge, and the names that it resolves
         self._namespace.terminate()
         try:
@@ -189,7 +190,10 @@ class Podman(Containers):
 
 
 class Docker(Containers):
-    """With a Docker Engine of its own, where dockerd is installed. Compose is docker-compose, or Docker's plugin."""
+    """With a Docker Engine of its own, where dockerd is installed. Compose is docker-compose, or Docker's plugin.
+
+    The Engine leaves its chains of iptables and, where there is no `ip`, its bridge.
+    """
 
     engine = "docker"
     programs = ("dockerd", "docker")
@@ -200,13 +204,26 @@ class Docker(Containers):
 
     def __init__(self) -> None:
         super().__init__()
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self) -> None:
         end = time.monotonic() + _START_SECONDS
         while self.run("docker", "version", check=False).returncode != 0:
             if self._namespace.poll() is not None or time.monotonic() > end:
-                log = (self.folder / "log").read_text()[-2000:]
-                self.close()
-                raise RuntimeError(f"dockerd did not start:\n{log}")
+                raise RuntimeError(f"dockerd did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.2)
+
+    def close(self) -> None:
+        super().close()
+        self._remove_bridge()
+
+    def _remove_bridge(self) -> None:
+        if shutil.which("ip") is not None:
+            subprocess.run(["ip", "link", "delete", _BRIDGE.name], check=False, capture_output=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -227,5 +244,5 @@ class Docker(Containers):
 
 
 def engines() -> list[type[Containers]]:
-    """Those of which the tests make use: Docker's only where it is installed."""
-    return [Podman, Docker] if shutil.which("dockerd") else [Podman]
+    """Those that tests use: Docker's only where it is installed, and no other Engine has made its bridge."""
+    return [Podman, Docker] if shutil.which("dockerd") and not _BRIDGE.exists() else [Podman]

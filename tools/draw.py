@@ -57,7 +57,7 @@ def draw(dashboard: dict[str, Any], prometheus: Prometheus, end: datetime, file:
 
 
 class _Answers:
-    """What the queries of panels find."""
+    """The answers to the queries of panels."""
 
     def __init__(self, prometheus: Prometheus, end: datetime, variables: Mapping[str, str]) -> None:
         self._prometheus = prometheus

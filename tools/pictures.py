@@ -26,6 +26,7 @@ _DASHBOARDS = {
 _WIDTH, _HEIGHT = 1280, 960
 _READY_SECONDS = 120
 _TRAFFIC_SECONDS = 60
+_END_SECONDS = 30
 
 
 def main() -> int:
@@ -53,6 +54,10 @@ def _page() -> None:
                     browser.save_screenshot(str(_IMAGES / f"{name}.png"))
         finally:
             demo.send_signal(signal.SIGINT)
+            try:
+                demo.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                demo.kill()
 
 
 def _wait_until_ready(port: int) -> None:

@@ -13,7 +13,7 @@ from librechat_exporter.folds.documents import DocumentsFold
 from librechat_exporter.folds.messages import MESSAGES, MessagesFold
 from librechat_exporter.folds.transactions import TRANSACTIONS, TransactionsFold
 from librechat_exporter.ledger.fold import Counting, Fold
-from librechat_exporter.ledger.last_seen import SEEN_KEPT
+from librechat_exporter.ledger.last_seen import SEEN_KEPT, USERS_HELD
 from librechat_exporter.ledger.windowed import HOUR, Windows
 from librechat_exporter.settings import Settings
 
@@ -43,7 +43,12 @@ def _fold(
         mirrored = {one.recent_of: one for collector in collectors for one in collector.metrics if one.recent_of}
         kept = Windows(settings.windows, settings.metrics_timezone).kept
         return MessagesFold(
-            countings, mirrored, max(SEEN_KEPT, kept) + HOUR, settings.metrics_timezone, settings.name_user
+            countings,
+            mirrored,
+            max(SEEN_KEPT, kept) + HOUR,
+            settings.metrics_timezone,
+            settings.hold_user(USERS_HELD),
+            settings.name_user,
         )
     if source == TRANSACTIONS:
         return TransactionsFold(countings, settings.external_models, settings.name_user)

@@ -28,7 +28,8 @@ _T = TypeVar("_T")
 
 _hourly = partial(Metric, help="", type="gauge", kind="recent", chosen=("type", "reason", "result", "le"))
 
-QUESTIONS = _hourly(name="librechat_window_questions", labels=(WINDOW,), toggles=("basic",))
+# No metric shows those whose names begin with `page`.
+QUESTIONS = _hourly(name="page_questions", labels=(WINDOW,), toggles=("basic",))
 ANSWERS = _hourly(
     name="librechat_window_answers_per_model",
     labels=("model", WINDOW),
@@ -47,8 +48,8 @@ REJECTED = _hourly(
     toggles=("basic",),
     since=(WITHOUT_SUBAGENTS, REASONED),
 )
-WAITS = _hourly(name="librechat_window_answer_seconds", labels=("model", "le", WINDOW), toggles=("answer",))
-TOOL_CALLS = _hourly(name="librechat_window_tool_calls", labels=("tool_name", "result", WINDOW), toggles=("tool",))
+WAITS = _hourly(name="page_answer_seconds", labels=("model", "le", WINDOW), toggles=("answer",))
+TOOL_CALLS = _hourly(name="page_tool_calls", labels=("tool_name", "result", WINDOW), toggles=("tool",))
 _billed = partial(_hourly, toggles=("cost",))
 TOKENS = _billed(name="librechat_window_tokens_per_model", labels=("model", "type", WINDOW), since=(SEQUENTIAL,))
 CACHE_TOKENS = _billed(

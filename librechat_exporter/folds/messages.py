@@ -132,9 +132,11 @@ class MessagesFold(Fold[MessageGroup]):
         mirrored: Mapping[str, Metric],
         seen_kept: timedelta,
         timezone: ZoneInfo,
+        users_held: str,
         name_user: UserKey,
     ) -> None:
-        """seen_kept: for how long a user counts as seen. timezone: of the days. name_user: of Payers."""
+        """seen_kept: for how long a user counts as seen. timezone: of the days. users_held: USERS_HELD, held as users
+        are. name_user: of Payers."""
         super().__init__(countings)
         self.mirrored = mirrored
         self._seen_kept = seen_kept
@@ -142,7 +144,7 @@ class MessagesFold(Fold[MessageGroup]):
         self.kinds = (
             Kind(SEEN, str(seen_kept)),
             Kind(AGENT_USERS, str(seen_kept)),
-            Kind(ACTIVE_DAYS, timezone.key),
+            Kind(ACTIVE_DAYS, f"{timezone.key} {users_held}"),
         )
         self._payers = Payers(self.countings, name_user)
 

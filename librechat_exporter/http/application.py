@@ -18,9 +18,10 @@ from librechat_exporter.page.page import HEADERS
 from librechat_exporter.scrape import MARGIN_SECONDS, Scraped
 
 LONGEST_SCRAPE = 300.0
-# Of the server's threads most may wait for a scrape and a few for MongoDB's readiness; some always answer the rest.
-SCRAPES_AT_ONCE = THREADS - 8
-READY_AT_ONCE = 4
+# Of the server's threads most may wait for a scrape, a few for MongoDB's readiness, a few for the page; some always
+# answer the rest.
+SCRAPES_AT_ONCE = THREADS - 12
+READY_AT_ONCE = PAGES_AT_ONCE = 4
 
 _ESCAPINGS = ("underscores", "dots", "values", "allow-utf-8")
 # What a scraper may ask for. Each of prometheus-client's content types quotes the request, so there is no end to them.
@@ -56,6 +57,7 @@ class Application:
         self._scrape_timeout = scrape_timeout
         self._scrapes = threading.BoundedSemaphore(SCRAPES_AT_ONCE)
         self._readinesses = threading.BoundedSemaphore(READY_AT_ONCE)
+        self._pages = threading.BoundedSemaphore(PAGES_AT_ONCE)
 
     def respond(self, request: Request) -> Response:
         pages = {"/": self._root, "/metrics": self._metrics, "/health": self._health, "/ready": self._ready}
@@ -67,7 +69,8 @@ class Application:
 
     def _root(self, request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return self._asking(lambda: Response(HTTPStatus.OK, HEADERS, self._page(request.parameter("range"))))
+            wanted = request.parameter("range")
+            return self._few(self._pages, lambda: Response(HTTPStatus.OK, HEADERS, self._page(wanted)))
         return self._metrics(request)
 
     def _metrics(self, request: Request) -> Response:
@@ -107,16 +110,17 @@ class Application:
         return _json(HTTPStatus.OK, {"status": "ok", "version": __version__})
 
     def _ready(self, _request: Request) -> Response:
-        return self._asking(self._readiness)
+        return self._few(self._readinesses, self._readiness)
 
-    def _asking(self, answer: Callable[[], Response]) -> Response:
-        """What asks MongoDB is answered to a few at a time."""
-        if not self._readinesses.acquire(blocking=False):
-            return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, f"{READY_AT_ONCE} wait for this already.")
+    @staticmethod
+    def _few(places: threading.BoundedSemaphore, answer: Callable[[], Response]) -> Response:
+        """A few at a time are answered what asks MongoDB; a page that is refused asks again by itself."""
+        if not places.acquire(blocking=False):
+            return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, "Some wait for this already.", ("Refresh", "60"))
         try:
             return answer()
         finally:
-            self._readinesses.release()
+            places.release()
 
     def _readiness(self) -> Response:
         reasons = readiness(self._status)

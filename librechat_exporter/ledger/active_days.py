@@ -1,6 +1,6 @@
 """On which of the last days each user was active: a bit a day, so that 50,000 users take a few megabytes.
 
-Users are held as hashes with a key of the state file's own, as nobody asks who they were.
+Users are held as hashes of what LastSeen holds them by, with a key of the state file's own: nobody asks who they were.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from librechat_exporter.ledger.state_file import State, log
 # The kind of users seen on a day, which stands after the colon.
 ACTIVE_DAYS = "active_days"
 DAYS_KEPT = timedelta(days=33)
-# Of a 64-bit integer so many bits are used in turn: before one is used again, that of the day so long ago is cleared.
+# More than are kept, and as many as an integer of SQLite's holds.
 _BITS = 62
 _KEY = "key of active days"
 _QUARTER = 900
@@ -48,10 +48,11 @@ class ActiveDays:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        # By user the last day, and as bits how many days before it the user was active too; days count from the year 1.
         self._days = state.active_days()
-        self._counts = Counter(bit for days in self._days.values() for bit in range(_BITS) if days >> bit & 1)
+        self._counts = Counter(day for last, bits in self._days.values() for day in _days(last, bits))
         self._key = self._read_key()
-        self.unsaved: dict[int, int] = {}
+        self.unsaved: dict[int, tuple[int, int]] = {}
 
     def _read_key(self) -> bytes:
         key = self._state.kept(_KEY)
@@ -61,39 +62,47 @@ class ActiveDays:
         return bytes.fromhex(key)
 
     def add(self, kind: str, users: Iterable[str]) -> None:
-        """Users, by their ids, who were active on the day of a Calendar's kind."""
-        bit = int(kind.rpartition(":")[2]) % _BITS
+        """Users who were active on the day of a Calendar's kind."""
+        day = int(kind.rpartition(":")[2])
         for user in users:
             digest = hashlib.blake2b(user.encode(), digest_size=8, key=self._key).digest()
             hashed = int.from_bytes(digest, signed=True)
-            days = self._days.get(hashed, 0)
-            if not days >> bit & 1:
-                self._counts[bit] += 1
-                self._days[hashed] = self.unsaved[hashed] = days | 1 << bit
+            last, bits = self._days.get(hashed, (day, 0))
+            if day > last:
+                last, bits = day, bits << min(day - last, _BITS) & (1 << _BITS) - 1
+            ago = last - day
+            if ago < _BITS and not bits >> ago & 1:
+                self._counts[day] += 1
+                self._days[hashed] = self.unsaved[hashed] = last, bits | 1 << ago
 
     def count(self, day: date) -> int:
         """Users who were active on a day, which is no longer ago than days are kept."""
-        return self._counts[day.toordinal() % _BITS]
+        return self._counts[day.toordinal()]
 
     def forget_old(self, now: datetime) -> None:
-        # A day begins up to 14 hours sooner or later than in UTC.
-        first, last = (now - DAYS_KEPT).toordinal() - 1, now.toordinal() + 1
-        kept = sum(1 << day % _BITS for day in range(first, last + 1))
-        if not any(self._counts[bit] and not kept >> bit & 1 for bit in range(_BITS)):
+        """Forgets who was not active since days are kept."""
+        first = (now - DAYS_KEPT).toordinal() - 1
+        for day in [day for day in self._counts if day < first]:
+            del self._counts[day]
+        old = [user for user, (last, _) in self._days.items() if last < first]
+        if not old:
             return
-        self._days = {user: days & kept for user, days in self._days.items() if days & kept}
-        self.unsaved = {user: days & kept for user, days in self.unsaved.items() if days & kept}
-        for bit in [bit for bit in self._counts if not kept >> bit & 1]:
-            del self._counts[bit]
+        for user in old:
+            del self._days[user]
+            self.unsaved.pop(user, None)
         try:
-            self._state.keep_days(kept)
+            self._state.forget_active_days(first)
         except sqlite3.Error as error:
             log.warning("Old active days could not be removed from STATE_PATH (%s)", describe(error))
 
     def forget(self) -> None:
-        """As if nobody had ever been active."""
+        """As if nobody had ever been active. Raises sqlite3.Error."""
         self._days.clear()
         self._counts.clear()
         self.unsaved.clear()
-        self._state.keep_days(0)
+        self._state.forget_active_days()
         self._key = self._read_key()
+
+
+def _days(last: int, bits: int) -> Iterable[int]:
+    return (last - ago for ago in range(bits.bit_length()) if bits >> ago & 1)

@@ -76,7 +76,7 @@ class Cell:
     @classmethod
     def load(cls, text: str) -> "Cell":
         """Of a text that dump() wrote. Series that were met before are not parsed again: they are most of it."""
-        end = text.find("]], [") + 2
+        end = text.find("]]], [") + 3
         series = _texts.get(text[1:end])
         if series is not None:
             amounts, told = json.loads(f"[{text[end + 2 :]}")

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from librechat_exporter.faults import describe
 from librechat_exporter.ledger.active_days import ACTIVE_DAYS, ActiveDays
 from librechat_exporter.ledger.state_file import Seen, State
-from librechat_exporter.user_ids import keyed_hash, raw
+from librechat_exporter.user_ids import UserKey, raw
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ SEEN_KEPT = timedelta(days=35)
 # Of users seen with things that have names, so many pairs are held; later ones are not counted.
 MOST_PAIRS = 200_000
 _TIMES_REMEMBERED = 20
-_USERS_HELD = "how users are held"
+# Made a user key of, this tells how users are held.
+USERS_HELD = "how users are held"
 _OF = ":"
 
 
@@ -37,11 +38,11 @@ def of_kind(kind: str, name: str) -> str:
 class LastSeen:
     """The table, and what of it is not on disk yet. Of several threads, only one at a time may call it."""
 
-    def __init__(self, state: State, kept: timedelta, user_salt: str) -> None:
-        """kept: how long a user who is not seen again stays. user_salt: with it, users are held as keyed hashes."""
+    def __init__(self, state: State, kept: timedelta, hold_user: UserKey) -> None:
+        """kept: how long a user who is not seen again stays. hold_user: makes what users are held by."""
         self._state = state
         self._kept = kept
-        self.user_key = keyed_hash(user_salt) if user_salt else raw
+        self.user_key = hold_user
         self._users = self._load()
         self.unsaved: Seen = {}
         self.days = ActiveDays(state)
@@ -55,17 +56,17 @@ class LastSeen:
     def _load(self) -> Seen:
         """Users whose ids are in the file become hashes if they should be. What cannot be changed is forgotten."""
         seen = self._state.seen()
-        wanted, held = self.user_key(_USERS_HELD), self._state.kept(_USERS_HELD)
+        wanted, held = self.user_key(USERS_HELD), self._state.kept(USERS_HELD)
         if held == wanted or not (seen or held):
-            self._state.keep(_USERS_HELD, wanted)
+            self._state.keep(USERS_HELD, wanted)
             return seen
-        if held in (None, raw(_USERS_HELD)):
+        if held in (None, raw(USERS_HELD)):
             seen = {kind: {self.user_key(user): time for user, time in users.items()} for kind, users in seen.items()}
         else:
             log.warning("STATE_USER_IDS or USER_ID_SALT has changed: the unique users of the past are forgotten")
             seen = {}
         self._state.replace_seen(seen)
-        self._state.keep(_USERS_HELD, wanted)
+        self._state.keep(USERS_HELD, wanted)
         return seen
 
     def count(self, kind: str, since: datetime) -> int:
@@ -86,7 +87,7 @@ class LastSeen:
         newer: Seen = {}
         for kind, users in seen.items():
             if kind.startswith(ACTIVE_DAYS):
-                self.days.add(kind, users)
+                self.days.add(kind, map(self.user_key, users))
                 continue
             known = self._users.get(kind, {})
             keyed = ((sys.intern(self.user_key(user)), moment) for user, moment in users.items())
@@ -158,7 +159,7 @@ class LastSeen:
     def begin(self) -> None:
         """As if nobody had been seen; the state file has been emptied."""
         self.days.forget()
-        self._state.keep(_USERS_HELD, self.user_key(_USERS_HELD))
+        self._state.keep(USERS_HELD, self.user_key(USERS_HELD))
         self._users.clear()
         self._pairs = 0
         self.unsaved.clear()

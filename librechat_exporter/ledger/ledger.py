@@ -35,6 +35,7 @@ from librechat_exporter.ledger.totals import Totals
 from librechat_exporter.ledger.windowed import HOUR, Windows
 from librechat_exporter.librechat.database import LibreChat, allowed
 from librechat_exporter.metrics.guard import LabelGuard
+from librechat_exporter.user_ids import UserKey, raw
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,10 @@ class Ledger:
         open_minutes: int,
         windows: Windows,
         membership: Membership,
-        user_salt: str = "",
+        hold_user: UserKey = raw,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """guard: knows the label values that the state does. user_salt: of LastSeen. monotonic: of Clock."""
+        """guard: knows the label values that the state does. hold_user: of LastSeen. monotonic: of Clock."""
         self.membership = membership
         self._librechat = librechat
         self._state = state
@@ -81,7 +82,7 @@ class Ledger:
         self._guard = guard
         kept = state.kept(_CLOCK)
         self._clock = Clock(float(kept) if kept is not None else None, monotonic)
-        self._last_seen = LastSeen(state, max(SEEN_KEPT, windows.kept) + HOUR, user_salt)
+        self._last_seen = LastSeen(state, max(SEEN_KEPT, windows.kept) + HOUR, hold_user)
         self._sources = {fold.name: self._load(fold) for fold in folds}
         self.totals = Totals(self._sources.values(), self._lock, windows, self._last_seen)
         self._binding = Binding(librechat, state, self._sources.values(), self._lock)

@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS total (
     source TEXT, metric TEXT, labels TEXT, value, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS last_seen (kind TEXT, user TEXT, time REAL, PRIMARY KEY (kind, user)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS active_days (user INTEGER PRIMARY KEY, days INTEGER);
+CREATE TABLE IF NOT EXISTS active_days (user INTEGER PRIMARY KEY, last INTEGER, days INTEGER);
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
 """
@@ -226,9 +226,10 @@ class State:
             seen.setdefault(kind, {})[user] = time
         return seen
 
-    def active_days(self) -> dict[int, int]:
-        """The days, as bits, of each user."""
-        return dict(self._connection.execute("SELECT user, days FROM active_days"))
+    def active_days(self) -> dict[int, tuple[int, int]]:
+        """By user the last day, and as bits those before it."""
+        rows = self._connection.execute("SELECT user, last, days FROM active_days")
+        return {user: (last, days) for user, last, days in rows}
 
     def source(self, name: str) -> SourceState | None:
         row = self._connection.execute("SELECT open_from FROM source WHERE name = ?", (name,)).fetchone()
@@ -285,9 +286,10 @@ class State:
             ((name, metric, json.dumps(values)) for metric, values in expired),
         )
 
-    def save_seen(self, seen: Seen, days: Mapping[int, int], labels: Iterable[tuple[str, str]]) -> None:
+    def save_seen(self, seen: Seen, days: Mapping[int, tuple[int, int]], labels: Iterable[tuple[str, str]]) -> None:
         """Writes users that were seen, their days and label values that were admitted, within a transaction."""
-        self._connection.executemany("INSERT OR REPLACE INTO active_days VALUES (?, ?)", days.items())
+        rows = ((user, *one) for user, one in days.items())
+        self._connection.executemany("INSERT OR REPLACE INTO active_days VALUES (?, ?, ?)", rows)
         self._connection.executemany("INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)", _rows(seen))
         self._connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
 
@@ -323,11 +325,10 @@ class State:
         with self._connection as connection:
             connection.execute("DELETE FROM last_seen WHERE time < ?", (before,))
 
-    def keep_days(self, kept: int) -> None:
-        """Forgets all active days but these, as bits."""
+    def forget_active_days(self, before: int | None = None) -> None:
+        """Forgets users whose last day is before this one, or all."""
         with self._connection as connection:
-            connection.execute("UPDATE active_days SET days = days & ? WHERE days & ~?", (kept, kept))
-            connection.execute("DELETE FROM active_days WHERE days = 0")
+            connection.execute("DELETE FROM active_days WHERE ? IS NULL OR last < ?", (before, before))
 
     def forget_label(self, label: str, value: str) -> None:
         with self._connection as connection:

@@ -50,6 +50,7 @@ class Hours:
     def __init__(self) -> None:
         # By metric, labels and hour.
         self._totals: dict[str, dict[LabelValues, dict[int, float]]] = {}
+        self._expired: int | None = None
         # By the first hour, and by metric and labels, the sums from there on.
         self._sums: dict[int, dict[str, dict[LabelValues, float]]] = {}
 
@@ -74,6 +75,9 @@ class Hours:
     def expire(self, before: datetime) -> set[Series]:
         """Forgets the hours that ended before; their series."""
         first = hour_of(before)
+        if first == self._expired:
+            return set()
+        self._expired = first
         gone = set()
         for name, of_metric in self._totals.items():
             for labels, hours in list(of_metric.items()):

@@ -41,6 +41,7 @@ class Chart:
     """Stacked bars: for each series an amount in each bin.
 
     unit: stands before a value if it is a currency's sign, else after it. is_of_time: the bins are hours or days.
+    is_counted: else its history is still being counted, and it has no series.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Chart:
     bins: Sequence[str]
     series: Mapping[str, Sequence[float]]
     is_of_time: bool = True
+    is_counted: bool = True
 
     width, height = _WIDTH, _HEIGHT
     left, right, bottom = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
@@ -120,9 +122,10 @@ def tell(amount: float, unit: str = "") -> str:
 
 def _short(amount: float) -> str:
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(amount) >= size * (10 if letter == "k" else 1):
-            return f"{amount / size:.3g}{letter}" if abs(amount) < 1000 * size else f"{amount / size:,.0f}{letter}"
-    return f"{amount:,.0f}" if amount == int(amount) else f"{amount:,.3g}"
+        # Three digits of a little less than the next size are that size.
+        if abs(amount) >= size * (10 if letter == "k" else 0.9995):
+            return f"{amount / size:.3g}{letter}" if abs(amount) < 999.5 * size else f"{amount / size:,.0f}{letter}"
+    return f"{amount:,.0f}" if amount == int(amount) or abs(amount) >= 100 else f"{amount:.3g}"
 
 
 def largest(series: Mapping[str, Sequence[float]], before: Iterable[str] = ()) -> dict[str, Sequence[float]]:

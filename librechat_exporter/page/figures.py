@@ -1,7 +1,7 @@
-"""What people want to know, told from the ledger alone: no query."""
+"""Figures, charts and tables for people, told from the ledger alone: no query."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -28,12 +28,13 @@ _METRICS = (
 )
 RANGES = {"24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 _ROWS = 10
-_PENDING = "…"
-# Of all time: a table's title, the metrics of its columns, and their units.
-_OF_ALL_TIME = (
-    ("Agents", ("librechat_agent_answers_total", "librechat_agent_cost_usd_total"), ("Answers", "Cost")),
-    ("Groups", ("librechat_group_messages_total", "librechat_group_cost_usd_total"), ("Messages", "Cost")),
-)
+# Instead of a number whose history is still being counted, and of one that there is not.
+_PENDING, _NONE = "…", "–"  # noqa: RUF001
+# Of all time: by a table's title its columns with their metrics, which have the thing as their first label, and units.
+_OF_ALL_TIME = {
+    "Agents": (("Answers", "librechat_agent_answers_total", ""), ("Cost", "librechat_agent_cost_usd_total", "$")),
+    "Groups": (("Messages", "librechat_group_messages_total", ""), ("Cost", "librechat_group_cost_usd_total", "$")),
+}
 
 # By labels amounts in each hour, from the first one on that figures are told of.
 _Values = Mapping[LabelValues, Sequence[float]]
@@ -59,7 +60,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figures:
-    """What is shown of one of RANGES."""
+    """All that is shown of one of RANGES."""
 
     tiles: Sequence[Tile]
     charts: Sequence[Chart]
@@ -136,8 +137,7 @@ def _tiles(by_hour: _ByHour, today: slice, month: slice, name: str) -> list[Tile
             Tile("Failed today", _told(failed), share),
         ]
     if hours.WAITS in by_hour:
-        waits = _waits(by_hour[hours.WAITS], today)
-        tiles.append(Tile("Waiting time today", _seconds(quantile(waits.values(), 0.5)), _tail(waits)))
+        tiles.append(_waiting_time(by_hour[hours.WAITS], today))
     if hours.CREDITS in by_hour:
         cost, cost_of_month = since(today, hours.CREDITS), since(month, hours.CREDITS)
         tiles += [
@@ -159,9 +159,13 @@ def _dollars(charged: float | None) -> float | None:
     return charged / _CREDITS_OF_A_DOLLAR if charged is not None else None
 
 
-def _tail(waits: Mapping[str, Mapping[float, float]]) -> str:
-    slow = quantile(waits.values(), 0.95)
-    return f"p50; p95 is {_seconds(slow)}" if slow is not None else "no answer yet"
+def _waiting_time(values: _Values | None, today: slice) -> Tile:
+    if values is None:
+        return Tile("Waiting time today", _PENDING)
+    waits = _waits(values, today)
+    half, slow = (quantile(waits.values(), share) for share in (0.5, 0.95))
+    note = f"p50; p95 is {_seconds(slow)}" if slow is not None else "no answer yet"
+    return Tile("Waiting time today", _seconds(half), note)
 
 
 def _told(amount: float | None, unit: str = "") -> str:
@@ -170,14 +174,14 @@ def _told(amount: float | None, unit: str = "") -> str:
 
 def _seconds(seconds: float | None) -> str:
     if seconds is None:
-        return _PENDING
+        return _NONE
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
-def _waits(values: _Values | None, span: slice) -> dict[str, dict[float, float]]:
+def _waits(values: _Values, span: slice) -> dict[str, dict[float, float]]:
     """By model how many answers took up to each of WAIT_BOUNDS, and longer than the one before."""
     found: dict[str, dict[float, float]] = defaultdict(lambda: dict.fromkeys(hours.WAIT_BOUNDS, 0.0))
-    for (model, bound), amounts in (values or {}).items():
+    for (model, bound), amounts in values.items():
         found[model][float(bound)] += sum(amounts[span])
     return found
 
@@ -199,31 +203,41 @@ def quantile(histograms: Iterable[Mapping[float, float]], share: float) -> float
 
 
 def _charts(by_hour: _ByHour, bins: _Bins, *, by_model: bool) -> list[Chart]:
-    def by(place: int, metric: Metric, factor: float = 1.0, before: Iterable[str] = ()) -> dict[str, Sequence[float]]:
-        """By the value of a label, the largest. before: of largest()."""
-        found: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(bins.labels))
-        for labels, of_hours in (by_hour[metric] or {}).items():
+    def chart(
+        title: str, unit: str, places: Mapping[Metric, int], like: Chart | None = None, factor: float = 1.0
+    ) -> Chart | None:
+        """None if a metric is switched off. places: of the label that tells series apart. like: has their colours."""
+        if not by_hour.keys() >= places.keys():
+            return None
+        series = _by(by_hour, bins, places, factor)
+        shown = largest(series or {}, like.series if like is not None else ())
+        return Chart(title, unit, bins.labels, shown, is_counted=series is not None)
+
+    answers = chart("Answers by model", "answers", {hours.ANSWERS: 0})
+    charts = [
+        answers if by_model else None,
+        chart("Failures by reason", "failures", {hours.REJECTED: 0}),
+        _waiting(by_hour[hours.WAITS], bins) if hours.WAITS in by_hour else None,
+        chart("Tokens", "tokens", {hours.TOKENS: 1, hours.BACKGROUND_TOKENS: 2}),
+        chart("Cost by model", "$", {hours.CREDITS: 0}, answers, 1 / _CREDITS_OF_A_DOLLAR),
+        chart("Tool calls", "calls", {hours.TOOL_CALLS: 0}),
+    ]
+    return [one for one in charts if one is not None]
+
+
+def _by(
+    by_hour: _ByHour, bins: _Bins, places: Mapping[Metric, int], factor: float
+) -> dict[str, Sequence[float]] | None:
+    """The sums of metrics by the value of a label, whose place is told; None as long as they are not counted."""
+    found: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(bins.labels))
+    for metric, place in places.items():
+        values = by_hour[metric]
+        if values is None:
+            return None
+        for labels, of_hours in values.items():
             added = zip(found[labels[place]], bins.spread(of_hours), strict=True)
             found[labels[place]] = [one + amount * factor for one, amount in added]
-        return largest({name: amounts for name, amounts in found.items() if any(amounts)}, before)
-
-    charts = []
-    answers: dict[str, Sequence[float]] = {}
-    if hours.ANSWERS in by_hour and by_model:
-        answers = by(0, hours.ANSWERS)
-        charts.append(Chart("Answers by model", "answers", bins.labels, answers))
-    if hours.REJECTED in by_hour:
-        charts.append(Chart("Failures by reason", "failures", bins.labels, by(0, hours.REJECTED)))
-    if hours.WAITS in by_hour:
-        charts.append(_waiting(by_hour[hours.WAITS], bins))
-    if hours.CREDITS in by_hour:
-        charts += [
-            Chart("Tokens", "tokens", bins.labels, by(1, hours.TOKENS)),
-            Chart("Cost by model", "$", bins.labels, by(0, hours.CREDITS, 1 / _CREDITS_OF_A_DOLLAR, answers)),
-        ]
-    if hours.TOOL_CALLS in by_hour:
-        charts.append(Chart("Tool calls", "calls", bins.labels, by(0, hours.TOOL_CALLS)))
-    return charts
+    return {name: amounts for name, amounts in found.items() if any(amounts)}
 
 
 def _active_users(totals: Totals, bins: _Bins) -> list[Chart]:
@@ -235,10 +249,13 @@ def _active_users(totals: Totals, bins: _Bins) -> list[Chart]:
 
 
 def _waiting(values: _Values | None, bins: _Bins) -> Chart:
-    """How long users waited for answers in the range, as a distribution."""
-    of_models = _waits(values, bins.span)
-    together = [sum(one[bound] for one in of_models.values()) for bound in hours.WAIT_BOUNDS]
-    return Chart("How long users wait for an answer", "answers", _WAIT_LABELS, {"": together}, is_of_time=False)
+    """The distribution of how long users waited for answers in the range."""
+    series = {}
+    if values is not None:
+        of_models = _waits(values, bins.span)
+        series = {"": [sum(one[bound] for one in of_models.values()) for bound in hours.WAIT_BOUNDS]}
+    title, is_counted = "How long users wait for an answer", values is not None
+    return Chart(title, "answers", _WAIT_LABELS, series, is_of_time=False, is_counted=is_counted)
 
 
 def _bound(seconds: float) -> str:
@@ -259,23 +276,27 @@ def _sums(by_hour: _ByHour, bins: _Bins, metric: Metric, *places: int) -> dict[L
 
 
 def _models(by_hour: _ByHour, bins: _Bins) -> Table:
+    """With the columns that are switched on."""
     answers, stopped = _sums(by_hour, bins, hours.ANSWERS, 0), _sums(by_hour, bins, hours.UNFINISHED, 0)
     tokens, charged = _sums(by_hour, bins, hours.TOKENS, 0), _sums(by_hour, bins, hours.CREDITS, 0)
-    waits = _waits(by_hour.get(hours.WAITS), bins.span)
+    for model, amount in _sums(by_hour, bins, hours.BACKGROUND_TOKENS, 0).items():
+        tokens[model] += amount
+    waits = _waits(by_hour.get(hours.WAITS) or {}, bins.span)
+    columns: tuple[tuple[str, Metric, Callable[[LabelValues], str]], ...] = (
+        ("Answers", hours.ANSWERS, lambda model: tell(answers.get(model, 0))),
+        ("Stopped", hours.UNFINISHED, lambda model: tell(stopped.get(model, 0))),
+        ("Wait, p50", hours.WAITS, lambda model: _seconds(quantile([waits[model[0]]], 0.5))),
+        ("p95", hours.WAITS, lambda model: _seconds(quantile([waits[model[0]]], 0.95))),
+        ("Tokens", hours.TOKENS, lambda model: tell(tokens.get(model, 0))),
+        ("Cost", hours.CREDITS, lambda model: tell(charged.get(model, 0) / _CREDITS_OF_A_DOLLAR, "$")),
+    )
+    shown = [column for column in columns if column[1] in by_hour]
     models = sorted(answers.keys() | charged.keys(), key=lambda one: (-answers.get(one, 0), -charged.get(one, 0), one))
     rows = [
-        (
-            model,
-            tell(answers.get((model,), 0)),
-            tell(stopped.get((model,), 0)),
-            _seconds(quantile([waits[model]], 0.5)),
-            _seconds(quantile([waits[model]], 0.95)),
-            tell(tokens.get((model,), 0)),
-            _told(_dollars(charged.get((model,), 0)), "$"),
-        )
-        for (model,) in models[:_ROWS]
+        (model[0], *(told(model) if by_hour[metric] is not None else _PENDING for _, metric, told in shown))
+        for model in models[:_ROWS]
     ]
-    return Table("Models", ("Model", "Answers", "Stopped", "Wait, p50", "p95", "Tokens", "Cost"), rows)
+    return Table("Models", ("Model", *(header for header, _, _ in shown)), rows)
 
 
 def _tools(by_hour: _ByHour, bins: _Bins) -> Table:
@@ -288,16 +309,30 @@ def _tools(by_hour: _ByHour, bins: _Bins) -> Table:
 
 
 def _tables_of_all_time(totals: Totals, toggles: frozenset[str]) -> list[Table]:
-    def by_first_label(name: str) -> dict[str, float]:
-        metric = totals.metric(name)
-        if metric is None or not toggles.issuperset(metric.toggles) or not totals.is_folded(metric):
-            return {}
-        return {labels[0]: value for labels, value in totals.values(metric).items()}
-
+    """Each with the columns that are switched on."""
     tables = []
-    for title, names, header in _OF_ALL_TIME:
-        counted, cost = map(by_first_label, names)
-        things = sorted(counted, key=lambda one: (-counted[one], one))[:_ROWS]
-        rows = [(thing, tell(counted[thing]), tell(cost.get(thing, 0), "$")) for thing in things]
-        tables.append(Table(f"{title}, of all time", (title.removesuffix("s"), *header), rows))
+    for title, columns in _OF_ALL_TIME.items():
+        found = [(header, unit, totals.metric(name)) for header, name, unit in columns]
+        shown = [(header, unit, one) for header, unit, one in found if one and toggles.issuperset(one.toggles)]
+        values = [_by_first_label(totals, metric) for _, _, metric in shown]
+        if not values or values[0] is None:
+            continue
+        ranked = sorted(values[0].items(), key=lambda one: (-one[1], one[0]))[:_ROWS]
+        rows = [
+            (thing, *(_of(thing, counted, unit) for (_, unit, _), counted in zip(shown, values, strict=True)))
+            for thing, _ in ranked
+        ]
+        header = (title.removesuffix("s"), *(header for header, _, _ in shown))
+        tables.append(Table(f"{title}, of all time", header, rows))
     return tables
+
+
+def _by_first_label(totals: Totals, metric: Metric) -> dict[str, float] | None:
+    """None as long as it is not counted."""
+    if not totals.is_folded(metric):
+        return None
+    return {labels[0]: value for labels, value in totals.values(metric).items()}
+
+
+def _of(thing: str, values: Mapping[str, float] | None, unit: str) -> str:
+    return _PENDING if values is None else tell(values.get(thing, 0), unit)

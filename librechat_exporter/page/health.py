@@ -1,4 +1,4 @@
-"""How the exporter is doing, and in one word and one colour whether all is well."""
+"""The exporter's state, and in one word and one colour whether all is well."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Status(Protocol):
 
 
 def readiness(status: Status) -> list[str]:
-    """Why the exporter is not ready; empty if it is."""
+    """The reasons why the exporter is not ready; empty if it is."""
     fault = status.fault()
     history = [f"the history of {source} is folded to {share:.0%}" for source, share in status.pending().items()]
     return [fault, *history] if fault is not None else history

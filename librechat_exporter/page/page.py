@@ -6,6 +6,7 @@ import hashlib
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,9 @@ DEFAULT_RANGE = "24h"
 class Page:
     """Safe for use from several threads."""
 
-    def __init__(self, status: Status, totals: Totals, settings: Settings) -> None:
+    def __init__(self, status: Status, totals: Totals, settings: Settings, save: Callable[[], None]) -> None:
+        """save: of the ledger; nothing is shown that a crash could take back."""
+        self._save = save
         self._status = status
         self._totals = totals
         self._settings = settings
@@ -89,6 +92,7 @@ class Page:
             until, shown = self._figures.get(wanted, (0.0, None))
             if shown is None or time.monotonic() > until:
                 shown = figures(self._totals, self._settings.toggles, wanted, now, self._settings.metrics_timezone)
+                self._save()
                 self._figures[wanted] = time.monotonic() + _FIGURES_SECONDS, shown
             return shown
 

@@ -122,7 +122,8 @@ class Settings(LibreChatSettings):
     enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
     enable_page: bool = Field(
         default=True,
-        description="Serve figures and charts on the page at `/`; `false` leaves whether all is well",
+        description="Serve figures and charts on the page at `/`; `false` leaves only the line that tells whether all "
+        "is well",
     )
     enable_usage_window_metrics: bool = _toggle("usage in the windows of USAGE_WINDOWS")
     usage_windows: str = Field(
@@ -248,6 +249,11 @@ class Settings(LibreChatSettings):
             hashed = keyed_hash(self.user_id_salt.get_secret_value())
             return lambda user: hashed(user)[:_HASH_LENGTH]
         return raw
+
+    @property
+    def hold_user(self) -> UserKey:
+        """Makes what the state file holds users by, by STATE_USER_IDS."""
+        return keyed_hash(self.user_id_salt.get_secret_value()) if self.state_user_ids == "hash" else raw
 
     @property
     def label_limits(self) -> Mapping[str, int]:

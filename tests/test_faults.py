@@ -79,7 +79,7 @@ def test_mongodb_absent_at_the_start_killed_and_restarted(private_mongod: Mongod
     values, seconds = timed(lone, 10)
     assert values[UP] == 0
     assert seconds < 4, "it need not wait for the deadline to know"
-    assert b"MongoDB at the last scrape: down" in lone.get("/", {"Accept": "text/html"})[2]
+    assert b"MongoDB does not answer" in lone.get("/", {"Accept": "text/html"})[2]
     private_mongod.start()
     assert timed(lone, 10)[0][MESSAGES] == 1
     assert lone.log.count("MongoDB failed (unavailable)") == 2, lone.log

@@ -35,7 +35,7 @@ _FAILURES = _counter(
 )
 _PROGRESS = _gauge(
     name="librechat_exporter_history_progress_ratio",
-    help="How much of the past is folded, which is to say read and counted, from 0 to 1: of what was stored before the "
+    help="The share of the past that is folded (read and counted), from 0 to 1: of what was stored before the "
     "first start, or came during a long stop; a metric is absent until all that it misses is folded",
     labels=("source",),
 )

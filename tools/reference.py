@@ -115,8 +115,8 @@ min(librechat_exporter_collector_success)
 
 A metric is one of three kinds, which are measured differently:
 
-- **happened**: how many there ever were. A counter that never falls, whatever is deleted, also across restarts. It is
-  absent until the history that was there before the exporter's first start is folded.
+- **happened**: how many there ever were. It never falls, even after deletions and restarts, except a success rate.
+  It is absent until the history from before the exporter's first start is folded.
 - **recent**: how many there are in a window that ends now. A message whose `createdAt` is missing or in the future is
   in no window. Days, weeks (from Monday) and months begin in `METRICS_TIMEZONE`.
 - **is**: how many are in the database now. Gauges that end in `_total` are of this kind; they break a naming rule and

@@ -14,7 +14,20 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_STDLIB_LEFT_OUT = ("config-*", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "*tkinter*", "turtledemo")
+_STDLIB_LEFT_OUT = (
+    *(
+        "config-*",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "pydoc_data",
+        "site-packages",
+        "test",
+        "*tkinter*",
+        "turtle*",
+        "venv",
+    ),
+)
 # Where libraries are, and by what scanners know Debian.
 _SINGLE = ("/etc/ld.so.cache", "/etc/os-release", "/etc/debian_version")
 # The connector's C extension, which wants Kerberos' libraries: the historic export uses its pure Python.

@@ -75,14 +75,14 @@ _DOWN_PER_MODEL_AND_TAG = _gauge(
 _RATED = _gauge(name="librechat_rated_messages_total", help="Messages that have a rating")
 _UP_RECENT = Metric(
     name="librechat_thumbs_up_5m",
-    help="Thumbs up given in the last 5 minutes; to messages older than a day, in those before they were read",
+    help="Thumbs up in the last 5 minutes; on messages older than a day, in the 5 minutes before the last reading",
     type="gauge",
     kind="recent",
     toggles=("rating", "time_window"),
 )
 _DOWN_RECENT = Metric(
     name="librechat_thumbs_down_5m",
-    help="Thumbs down given in the last 5 minutes; to messages older than a day, in those before they were read",
+    help="Thumbs down in the last 5 minutes; on messages older than a day, in the 5 minutes before the last reading",
     type="gauge",
     kind="recent",
     toggles=("rating", "time_window"),

@@ -52,7 +52,7 @@ class Settings(LibreChatSettings):
         default=None, description="A file that holds the token; wins over METRICS_SECRET"
     )
     healthcheck_user: str = Field(
-        default="healthcheck", description="As whom the image's health check asks, if WEB_CONFIG_FILE has users"
+        default="healthcheck", description="User name of the image's health check, if WEB_CONFIG_FILE has users"
     )
     healthcheck_password: SecretStr = Field(default=SecretStr(""), description="That user's password")
     healthcheck_password_file: Path | None = Field(
@@ -128,7 +128,7 @@ class Settings(LibreChatSettings):
     enable_usage_window_metrics: bool = _toggle("usage in the windows of USAGE_WINDOWS")
     usage_windows: str = Field(
         default="1d,7d,30d",
-        description="The windows of `librechat_window_…`, in hours (`h`) or days (`d`); `month` begins with the month "
+        description="The values of the label `window`, in hours (`h`) or days (`d`); `month` begins with the month "
         "in METRICS_TIMEZONE",
     )
     external_model_regex: str | None = Field(

@@ -44,7 +44,7 @@ class LibreChatSettings(BaseModel):
         description="Connection string of LibreChat's MongoDB; a user that may only read suffices",
     )
     mongo_uri: SecretStr | None = Field(
-        default=None, description="LibreChat's own name for it, read where MONGODB_URI is not set"
+        default=None, description="LibreChat's own name for MONGODB_URI, read where that is not set"
     )
     mongodb_uri_file: Path | None = Field(
         default=None,

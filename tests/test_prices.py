@@ -139,7 +139,8 @@ def test_the_providers_prices_are_found_by_the_models_name() -> None:
 
 
 def test_a_price_is_that_of_the_day_of_the_request() -> None:
-    """Of requests that are as long as any, the first of the prices that rise with the length."""
+    """Of requests that are as long as any, the first of the prices that rise with the length. One that depends on the
+    hour is the usual one, at whatever hour it is looked up."""
     found = prices.load(GENAI_PRICES)
     assert per_million(found.price("claude-opus-4-6", date(2026, 3, 1))) == (5, 25, 0.5, 6.25)
     assert per_million(found.price("deepseek-chat", None)) == per_million(found.price("deepseek-chat", DAY))

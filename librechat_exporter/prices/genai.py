@@ -18,7 +18,7 @@ class GenaiPrices(PriceList):
     of a request it is the first one."""
 
     def look_up(self, model: str, day: date | None) -> Price | None:
-        moment = datetime.combine(day, _USUAL) if day is not None else None
+        moment = datetime.combine(day if day is not None else datetime.now(UTC).date(), _USUAL)
         # A name such as anthropic/claude is OpenRouter's, one such as us.anthropic.claude of Amazon's Bedrock.
         for provider in (None, "openrouter" if "/" in model else "aws"):
             try:
@@ -35,7 +35,7 @@ class GenaiPrices(PriceList):
         return None
 
 
-def _calculated(model: str, provider: str | None, moment: datetime | None, **tokens: int) -> "PriceCalculation":
+def _calculated(model: str, provider: str | None, moment: datetime, **tokens: int) -> "PriceCalculation":
     """Raises LookupError if there is no such model."""
     from genai_prices import Usage, calc_price
 

@@ -242,6 +242,20 @@ def test_what_is_not_counted_yet_is_no_zero(
     assert "Nothing in these" not in text
 
 
+def test_where_nothing_is_billed_there_is_no_cost(database: Database[Document], exporter: MakeExporter) -> None:
+    """LibreChat may keep no transactions: that is no 0."""
+    fill(database)
+    database["transactions"].delete_many({})
+    page = read(exporter(NOW).folded())
+    tiles = page.tiles
+    assert tiles["Messages today"] == "6"
+    assert page.tables["Models"][1][-2:] == ["–", "–"]  # noqa: RUF001
+    assert {title: value for title, value in tiles.items() if "Cost" in title or "Tokens" in title} == {
+        "Tokens today": "–",  # noqa: RUF001
+        "Cost this month": "–",  # noqa: RUF001
+    }
+
+
 def test_tokens_are_those_of_chats_and_of_the_background(database: Database[Document], exporter: MakeExporter) -> None:
     """So tiles, charts and tables agree."""
     fill(database)

@@ -15,18 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _STDLIB_LEFT_OUT = (
-    *(
-        "config-*",
-        "ensurepip",
-        "idlelib",
-        "lib2to3",
-        "pydoc_data",
-        "site-packages",
-        "test",
-        "*tkinter*",
-        "turtle*",
-        "venv",
-    ),
+    *("config-*", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
+    *("test", "*tkinter*", "turtle*", "venv"),
 )
 # Where libraries are, and by what scanners know Debian.
 _SINGLE = ("/etc/ld.so.cache", "/etc/os-release", "/etc/debian_version")

@@ -9,7 +9,7 @@ Headers = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Request:
-    """headers: by their names in lower case; path: without the query."""
+    """headers: by their names in lower case; path: without the query, which is what follows its `?`."""
 
     method: str
     path: str
@@ -18,7 +18,7 @@ class Request:
 
     def parameter(self, name: str) -> str:
         """Of the query, the last of that name; empty if there is none."""
-        return parse_qs(self.query, max_num_fields=None, errors="replace").get(name, [""])[-1]
+        return parse_qs(self.query).get(name, [""])[-1]
 
 
 @dataclass(frozen=True)

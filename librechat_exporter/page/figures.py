@@ -138,7 +138,9 @@ def _tiles(by_hour: _ByHour, today: slice, month: slice, name: str) -> list[Tile
         ]
     if hours.WAITS in by_hour:
         tiles.append(_waiting_time(by_hour[hours.WAITS], today))
-    if hours.CREDITS in by_hour:
+    if hours.CREDITS in by_hour and by_hour[hours.CREDITS] == {}:  # it may bill nothing at all: that is no 0
+        tiles += [Tile(title, _NONE, "nothing was billed in 32 days") for title in ("Tokens today", "Cost this month")]
+    elif hours.CREDITS in by_hour:
         cost, cost_of_month = since(today, hours.CREDITS), since(month, hours.CREDITS)
         tiles += [
             Tile("Tokens today", _told(since(today, hours.TOKENS, hours.BACKGROUND_TOKENS)), "as LibreChat bills them"),
@@ -282,13 +284,18 @@ def _models(by_hour: _ByHour, bins: _Bins) -> Table:
     for model, amount in _sums(by_hour, bins, hours.BACKGROUND_TOKENS, 0).items():
         tokens[model] += amount
     waits = _waits(by_hour.get(hours.WAITS) or {}, bins.span)
+    bills = by_hour.get(hours.CREDITS) != {}
     columns: tuple[tuple[str, Metric, Callable[[LabelValues], str]], ...] = (
         ("Answers", hours.ANSWERS, lambda model: tell(answers.get(model, 0))),
         ("Stopped", hours.UNFINISHED, lambda model: tell(stopped.get(model, 0))),
         ("Wait, p50", hours.WAITS, lambda model: _seconds(quantile([waits[model[0]]], 0.5))),
         ("p95", hours.WAITS, lambda model: _seconds(quantile([waits[model[0]]], 0.95))),
-        ("Tokens", hours.TOKENS, lambda model: tell(tokens.get(model, 0))),
-        ("Cost", hours.CREDITS, lambda model: tell(charged.get(model, 0) / _CREDITS_OF_A_DOLLAR, "$")),
+        ("Tokens", hours.TOKENS, lambda model: tell(tokens.get(model, 0)) if bills else _NONE),
+        (
+            "Cost",
+            hours.CREDITS,
+            lambda model: tell(charged.get(model, 0) / _CREDITS_OF_A_DOLLAR, "$") if bills else _NONE,
+        ),
     )
     shown = [column for column in columns if column[1] in by_hour]
     models = sorted(answers.keys() | charged.keys(), key=lambda one: (-answers.get(one, 0), -charged.get(one, 0), one))

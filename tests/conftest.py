@@ -189,7 +189,7 @@ class Exporter:
     def scrape(self, timeout: float = 10) -> Values:
         """Every sample of ours, by name and sorted labels. Asserts that no series comes twice."""
         values: Values = {}
-        families = self.daemon.runner.scrape(time.monotonic() + timeout).families
+        families = self.daemon.runner.scrape(time.monotonic() + timeout, anew=True).families
         for family in (family for family in families if family.name.startswith("librechat_")):
             for sample in family.samples:
                 series = (sample.name, tuple(sorted(sample.labels.items())))
@@ -215,8 +215,12 @@ MakeExporter = Callable[..., Exporter]
 
 
 @pytest.fixture
-def exporter(mongodb_uri: str, database: Database[Document], tmp_path: Path) -> Iterator[MakeExporter]:
-    """Makes exporters of the test's database; settings by keyword, `at` stops the clock."""
+def exporter(
+    mongodb_uri: str, database: Database[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeExporter]:
+    """Makes exporters of the test's database; settings by keyword, `at` stops the clock. None of them polls: the test
+    says when documents are read."""
+    monkeypatch.setattr("librechat_exporter.ledger.ledger.POLL_SECONDS", threading.TIMEOUT_MAX)
     running: list[Exporter] = []
 
     def make(
@@ -295,8 +299,10 @@ class Process:
                 return error.code, error.headers, error.read()
 
     def scrape(self, timeout: float | None = None) -> Values:
-        """Every sample, by name and sorted labels."""
-        headers = {} if timeout is None else {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
+        """Every sample, by name and sorted labels, of a scrape for which all that is new is read."""
+        headers = {"Cache-Control": "no-cache"}
+        if timeout is not None:
+            headers["X-Prometheus-Scrape-Timeout-Seconds"] = str(timeout)
         status, _, body = self.get("/metrics", headers, timeout=30 + (timeout or 0))
         assert status == 200
         return {

@@ -15,8 +15,9 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from librechat_exporter.ledger.reading import halved, is_documents_fault
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.messages import read_messages
+from librechat_exporter.scrape import FRESH_SECONDS
 from tests.chats import MESSAGES, NOW, TOKENS, message, object_id, set_clock
-from tests.conftest import Document, MakeExporter
+from tests.conftest import Document, MakeExporter, MakeProcess
 
 
 def test_more_open_documents_than_one_answer_of_the_server_holds(
@@ -129,19 +130,68 @@ def test_a_fault_of_the_server_passes_no_document_over() -> None:
     assert is_documents_fault(OperationFailure("", 10334))
 
 
-def test_where_much_is_new_it_is_read_before_a_scrape(database: Database[Document], exporter: MakeExporter) -> None:
+def test_what_was_polled_counts_though_no_scrape_saw_it(database: Database[Document], exporter: MakeExporter) -> None:
     one = exporter(NOW)
     one.scrape()
-    source = one.daemon.ledger._sources["messages"]
-    database["messages"].insert_many([message(NOW, n) for n in range(200)])
+    database["messages"].insert_many([message(NOW, n) for n in range(20)])
+    one.daemon.ledger.poll()
+    database["messages"].delete_many({})
+    assert one.scrape()[MESSAGES] == 20
+
+
+def test_a_scrape_reads_nothing_that_was_polled_a_moment_ago_unless_it_must(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = exporter(NOW)
     one.scrape()
-    assert source.is_busy
-    database["messages"].insert_many([message(NOW, 1000 + n) for n in range(50)])
-    end = time.monotonic() + 10
-    while len(source.order) < 250:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert one.scrape()[MESSAGES] == 250
+    asked: list[str] = []
+    ids = LibreChat.ids
+
+    def noted(self: LibreChat, collection: str, *rest: Any) -> Any:
+        asked.append(collection)
+        return ids(self, collection, *rest)
+
+    monkeypatch.setattr(LibreChat, "ids", noted)
+    one.daemon.ledger.poll()
+    polled = sorted(asked)
+    assert "messages" in polled
+    asked.clear()
+    one.daemon.runner.scrape(time.monotonic() + 10)
+    assert asked == []
+    one.scrape()
+    assert sorted(asked) == polled
+    asked.clear()
+    time.sleep(FRESH_SECONDS)
+    one.daemon.runner.scrape(time.monotonic() + 10)
+    assert sorted(asked) == polled
+
+
+def test_what_may_not_be_read_any_more_is_polled_rarely(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB logs each refusal."""
+    one = exporter(NOW)
+    one.scrape()
+    asked: list[str] = []
+
+    def refused(_self: LibreChat, collection: str, *_rest: Any) -> Any:
+        asked.append(collection)
+        raise OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr(LibreChat, "ids", refused)
+    for _ in range(3):
+        one.daemon.ledger.poll()
+    assert asked.count("messages") == 1
+    assert one.scrape()["librechat_exporter_collector_success", (("collector", "messages"),)] == 0
+
+
+def test_new_documents_are_polled_each_second(database: Database[Document], process: MakeProcess) -> None:
+    one = process().start()
+    one.scrape()
+    database["messages"].insert_one({"messageId": "gone soon"})
+    time.sleep(3)
+    database["messages"].delete_many({})
+    assert b"librechat_messages_total 1.0" in one.get("/metrics")[2]
 
 
 def test_what_is_sealed_while_it_is_read_counts_once(database: Database[Document], exporter: MakeExporter) -> None:

@@ -7,7 +7,6 @@ rewritten takes anything back. A document older than that is sealed: its cell is
 first start, or came in numbers during a long stop, is history, folded in the background.
 """
 
-import contextlib
 import functools
 import logging
 import sqlite3
@@ -43,9 +42,11 @@ TICK_SECONDS = 60.0
 # Of what a source has open, one reading.
 _TICK_DEADLINE = 40.0
 _REMEMBER_SECONDS = 3600.0
-# A source to which much comes is read so often, also if nobody scrapes.
-_BUSY_SECONDS = 1.0
-_BUSY_DEADLINE = 5.0
+# New documents are read so often, whether anybody scrapes or not: a scrape tells what is counted.
+POLL_SECONDS = 1.0
+_POLL_DEADLINE = 5.0
+# A source that could not be read is left to the scrapes for a while.
+_POLL_PAUSE = 15.0
 _CLOCK = "clock"
 
 
@@ -153,8 +154,10 @@ class Ledger:
     # The background.
 
     def start(self) -> None:
-        """Starts the ticker, and the thread that folds history."""
-        self._threads = [threading.Thread(target=self._tick_forever, name="ticker", daemon=True), self._history.thread]
+        """Starts the ticker, the poller, and the thread that folds history."""
+        ticker = threading.Thread(target=self._tick_forever, name="ticker", daemon=True)
+        poller = threading.Thread(target=self._poll_forever, name="poller", daemon=True)
+        self._threads = [ticker, poller, self._history.thread]
         for thread in self._threads:
             thread.start()
 
@@ -238,24 +241,38 @@ class Ledger:
                     self._faults.failed("The ledger's ticker", error)
             else:
                 self._faults.succeeded("The ledger's ticker")
-            due = time.monotonic() + TICK_SECONDS
-            while time.monotonic() < due and not self._stop.wait(_BUSY_SECONDS):
-                try:
-                    self._read_busy()
-                except Exception as error:  # noqa: BLE001
-                    self._faults.failed("Reading new documents", error)
-                else:
-                    self._faults.succeeded("Reading new documents")
+            self._stop.wait(TICK_SECONDS)
 
-    def _read_busy(self) -> None:
-        """Reads new documents where many come, so that a scrape finds few. A fault of MongoDB the next scrape tells."""
-        for source in self._sources.values() if self._identity_checked else ():
-            since = time.monotonic() - _BUSY_SECONDS / 2
-            if source.is_busy and source.is_read and source.fresh < since:
-                with contextlib.suppress(PyMongoError, TimeoutError), pymongo.timeout(_BUSY_DEADLINE):
-                    self._open.read_new(source, self._librechat.now(), time.monotonic() + _BUSY_SECONDS, since)
-                with self._lock:
-                    self._save(source)
+    def _poll_forever(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            try:
+                self.poll()
+            except Exception as error:  # noqa: BLE001
+                if not self._stop.is_set():
+                    self._faults.failed("Reading new documents", error)
+            else:
+                self._faults.succeeded("Reading new documents")
+
+    def poll(self) -> None:
+        """Reads new documents everywhere. What MongoDB refuses the next scrape tells."""
+        begun = time.monotonic()
+        due = [source for source in self._sources.values() if source.is_read and source.polled_from <= begun]
+        if not self._identity_checked or not due:
+            return
+        try:
+            with pymongo.timeout(_POLL_DEADLINE):
+                now = self._librechat.now()
+        except PyMongoError:
+            return
+        for source in due:
+            try:
+                with pymongo.timeout(_POLL_DEADLINE):
+                    self._open.read_new(source, now, time.monotonic() + _POLL_DEADLINE, begun)
+            except PyMongoError:
+                source.polled_from = time.monotonic() + _POLL_PAUSE
+            except TimeoutError:
+                continue  # it is being read
+        self.save()
 
     # Counting.
 

@@ -29,8 +29,6 @@ _COUNTED_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
 # More documents than this that were not read when they were open are history.
 _MOST_UNREAD = 20_000
-# A source is busy if more new documents a second come to it.
-_BUSY_RATE = 10.0
 
 
 class OpenDocuments:
@@ -90,18 +88,15 @@ class OpenDocuments:
                 start = max(start, id_at(min(now, time_of(source.newest)) - _LATE))
             if len(source.order) > _LATE_DOCUMENTS:
                 start = max(start, source.order[-_LATE_DOCUMENTS])
-            found = 0
             self.read(source, sorted(source.unsettled)[-_UNSETTLED_READ:], now)
             while True:
                 ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)
                 new = [one for one in ids if one not in source.cells]
-                found += len(new)
                 # As usual, all that are new come after all others.
                 self.read(source, new, now, dense=bool(new) and ids[-len(new) :] == new)
                 if len(ids) < _IDS_AT_ONCE:
                     break
                 start = after(ids[-1])
-            source.is_busy = found > _BUSY_RATE * (begun - source.fresh)
             source.fresh = begun
 
     def read_all(self, source: Source, now: datetime, deadline: float, *, again: bool = False) -> None:

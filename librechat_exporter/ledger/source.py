@@ -73,7 +73,7 @@ class Source:
         self.newest: bytes | None = None
         self.is_read = False  # all that is open, since the start
         self.fresh = float("-inf")
-        self.is_busy = False
+        self.polled_from = float("-inf")
         self.first: bytes | None = None
         self.chunk = FIRST_CHUNK
         self.logged = time.monotonic()

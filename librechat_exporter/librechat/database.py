@@ -4,14 +4,16 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import bson
 import pymongo
 import pymongo.errors
 from bson import CodecOptions, Decimal128, ObjectId
 from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
+from pymongo.command_cursor import CommandCursor
 from pymongo.database import Database
 
 from librechat_exporter import __version__
@@ -34,7 +36,8 @@ _NO_COLLECTION = 26
 _LISTED = 10_000
 _FIRST_IDS = 8
 # In a document of BSON that begins with an ObjectId called _id: where that begins and ends.
-_ID_AT, _ID_SIZE = 9, 21
+_ID_AT, _ID_END = 9, 21
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 
 # From after the first on until the last.
 Span = tuple[datetime, datetime]
@@ -113,13 +116,11 @@ class LibreChat:
         if self.tenant is not None:
             match = {"$and": [{TENANT_FIELD: self.tenant}, match]}
         pipeline: list[Document] = [{"$match": match}, {"$sort": {"_id": 1}}, {"$limit": most}, {"$project": row}]
-        with self._database[collection].aggregate_raw_batches(pipeline) as cursor:
-            for batch in _bytes(cursor):
-                place = 0
-                while place < len(batch):
-                    end = place + int.from_bytes(batch[place : place + 4], "little")
-                    yield batch[place + _ID_AT : place + _ID_SIZE], batch[place:end]
-                    place = end
+        # aggregate_raw_batches would ask twice, as its first batch is always empty.
+        with self._database.get_collection(collection, _RAW).aggregate(pipeline) as cursor:
+            for one in cast(CommandCursor[RawBSONDocument], cursor):
+                content = bytes(one.raw)
+                yield content[_ID_AT:_ID_END], content
 
     def decode(self, row: bytes) -> Document:
         return bson.decode(row, self._database.codec_options)
@@ -288,11 +289,6 @@ def allowed(read: Callable[[], _T]) -> _T | None:
         if error.code != _UNAUTHORIZED:
             raise
         return None
-
-
-def _bytes(batches: Iterable[Any]) -> Iterable[bytes]:
-    """PyMongo's types have its raw batches as documents."""
-    return batches
 
 
 def labels_of(texts: Document, count: int) -> tuple[str, ...]:

@@ -120,6 +120,17 @@ def check_operators(commands: list[Document]) -> None:
         assert set(operators(pipeline)) <= STAGES | OPERATORS
 
 
+def check_bounded(commands: list[Document]) -> None:
+    """An answer has so many rows at most: else MongoDB sends, and the exporter holds, up to 16 MB of them."""
+    asked = [
+        one["cursor"]["batchSize"] if "aggregate" in one else one["batchSize"]
+        for one in commands
+        if "getMore" in one or "aggregate" in one
+    ]
+    assert asked
+    assert max(asked) <= 1000
+
+
 def check_read_only(commands: list[Document]) -> None:
     assert {next(iter(one)) for one in commands} <= {
         *(
@@ -152,6 +163,7 @@ def reads_all(query: Document, database: Database[Document]) -> bool:
 
 def test_the_daemons_queries(sent: list[Document], database: Database[Document]) -> None:
     check_operators(sent)
+    check_bounded(sent)
     check_read_only(sent)
     whole = [one for one in sent if "aggregate" in one and reads_all(one, database)]
     for one in whole:
@@ -163,6 +175,7 @@ def test_the_daemons_queries(sent: list[Document], database: Database[Document])
 def test_the_exports_queries(sent_by_export: list[Document], database: Database[Document]) -> None:
     """The users alone are read as a whole, and once; the first query of each collection only tries whether it may."""
     check_operators(sent_by_export)
+    check_bounded(sent_by_export)
     check_read_only(sent_by_export)
     aggregations = [one for one in sent_by_export if "aggregate" in one]
     found = [one["aggregate"] for one in aggregations if one["pipeline"][0]["$match"] and reads_all(one, database)]

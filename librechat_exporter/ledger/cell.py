@@ -9,12 +9,14 @@ from librechat_exporter.metrics.metric import Series
 
 _SHAPES_REMEMBERED = 5_000
 _SERIES_REMEMBERED = 20_000
+_NUMBERS_REMEMBERED = 20_000
 # Documents with more series, as those with many tool calls, hardly share them.
 _MOST_SHARED = 60
 # Series of cells, as they are held and as they are written; and the other way round.
 _shapes: dict[tuple[Series, ...], tuple[tuple[Series, ...], str]] = {}
 _texts: dict[str, tuple[Series, ...]] = {}
 _series: dict[Series, Series] = {}
+_numbers: dict[float, float] = {}
 
 
 class Pins(NamedTuple):
@@ -56,7 +58,7 @@ class Cell:
     def hold(self, samples: Mapping[Series, float]) -> None:
         series = tuple(samples)
         self.series = _shape(series)[0] if len(series) <= _MOST_SHARED else series
-        self.amounts = tuple(samples.values())
+        self.amounts = tuple(map(_number, samples.values()))
 
     def holds(self, samples: Mapping[Series, float]) -> bool:
         """These are what it has, in the same order."""
@@ -84,9 +86,8 @@ class Cell:
             written, amounts, told = json.loads(text)
             series = tuple(_one((name, tuple(labels))) for name, labels in written)
         pins, settled = told or (None, ())
-        shared: dict[float, float] = {}
         return cls(
-            {one: shared.setdefault(amount, amount) for one, amount in zip(series, amounts, strict=True)},
+            dict(zip(series, amounts, strict=True)),
             Pins(model_of(pins[0]), *pins[1:]) if pins else None,
             settled=frozenset(settled) if settled else NOT_SETTLED,
         )
@@ -97,6 +98,13 @@ def _one(series: Series) -> Series:
     if len(_series) >= _SERIES_REMEMBERED:
         _series.clear()
     return _series.setdefault(series, series)
+
+
+def _number(amount: float) -> float:
+    """The same object for the same number, as a message's tokens count in many series."""
+    if len(_numbers) >= _NUMBERS_REMEMBERED:
+        _numbers.clear()
+    return _numbers.setdefault(amount, amount)
 
 
 def _shared(pins: Pins | None) -> Pins | None:

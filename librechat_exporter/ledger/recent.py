@@ -24,12 +24,20 @@ class Moment(NamedTuple):
     used_tools: bool
 
 
-class _Entry(NamedTuple):
-    """series, amounts: what the message counts as, as its cell holds it, so that it takes no place of its own."""
+class _Entry:
+    """A message by the time it was created. series, amounts: what it counts as, as its cell holds it, so that it takes
+    no place of its own."""
 
-    moment: Moment
-    series: tuple[Series, ...]
-    amounts: tuple[float, ...]
+    __slots__ = ("amounts", "conversation", "created", "document", "series", "tool_user", "user")
+
+    def __init__(self, document: bytes, moment: Moment, cell: Cell) -> None:
+        self.document = document
+        self.created, self.user, self.conversation, used_tools = moment
+        self.tool_user = moment.user if used_tools else None
+        self.series, self.amounts = cell.series, cell.amounts
+
+    def __lt__(self, other: "_Entry") -> bool:
+        return self.created < other.created
 
 
 class Recent:
@@ -43,12 +51,12 @@ class Recent:
         self._mirrored = mirrored
         # By the series of messages, the places of those that are mirrored.
         self._places: dict[tuple[Series, ...], tuple[int, ...]] = {}
-        # Of messages that are within the five minutes, or will be.
-        self._entries: dict[bytes, _Entry] = {}
-        # Those within the five minutes, and in order of time what will enter and leave them.
-        self._within: set[bytes] = set()
-        self._entering: list[tuple[float, bytes]] = []
-        self._leaving: list[tuple[float, bytes]] = []
+        # Messages that will be within the five minutes, and those that are; in order of time, what enters and leaves
+        # them, among which are entries that others have replaced.
+        self._waiting: dict[bytes, _Entry] = {}
+        self._within: dict[bytes, _Entry] = {}
+        self._entering: list[_Entry] = []
+        self._leaving: list[_Entry] = []
         self._now = float("-inf")
         # By series the sum, and how many messages it is of.
         self._sums: dict[Series, list[float]] = {}
@@ -58,47 +66,42 @@ class Recent:
 
     def put(self, document: bytes, moment: Moment, cell: Cell) -> None:
         """A message that was read, and what it counts as."""
-        if document in self._within:
-            self._count(self._entries[document], -1)
-            self._within.discard(document)
+        replaced = self._within.pop(document, None)
+        if replaced is not None:
+            self._count(replaced, -1)
         if moment.created > self._now - LENGTH.total_seconds():
-            self._entries[document] = _Entry(moment, cell.series, cell.amounts)
-            heapq.heappush(self._entering, (moment.created, document))
+            entry = self._waiting[document] = _Entry(document, moment, cell)
+            heapq.heappush(self._entering, entry)
         else:
-            self._entries.pop(document, None)
+            self._waiting.pop(document, None)
 
     def advance(self, now: datetime) -> None:
         """Moves the five minutes so that they end now."""
         moment = now.timestamp()
         if moment < self._now:
-            for document in self._within:
-                self._count(self._entries[document], -1)
+            for entry in self._within.values():
+                self._count(entry, -1)
+            self._waiting |= self._within
             self._within.clear()
             self._leaving.clear()
-            self._entering = [(entry.moment.created, document) for document, entry in self._entries.items()]
+            self._entering = list(self._waiting.values())
             heapq.heapify(self._entering)
         self._now = moment
         since = moment - LENGTH.total_seconds()
-        while self._entering and self._entering[0][0] <= moment:
-            created, document = heapq.heappop(self._entering)
-            if not self._is_of(document, created) or document in self._within:
+        while self._entering and self._entering[0].created <= moment:
+            entry = heapq.heappop(self._entering)
+            if self._waiting.get(entry.document) is not entry:
                 continue
-            if created > since:
-                self._within.add(document)
-                self._count(self._entries[document], 1)
-                heapq.heappush(self._leaving, (created, document))
-            else:
-                del self._entries[document]
-        while self._leaving and self._leaving[0][0] <= since:
-            created, document = heapq.heappop(self._leaving)
-            if document in self._within and self._is_of(document, created):
-                self._within.discard(document)
-                self._count(self._entries.pop(document), -1)
-
-    def _is_of(self, document: bytes, created: float) -> bool:
-        """A place in the order of time is still the message's."""
-        entry = self._entries.get(document)
-        return entry is not None and entry.moment.created == created
+            del self._waiting[entry.document]
+            if entry.created > since:
+                self._within[entry.document] = entry
+                self._count(entry, 1)
+                heapq.heappush(self._leaving, entry)
+        while self._leaving and self._leaving[0].created <= since:
+            entry = heapq.heappop(self._leaving)
+            if self._within.get(entry.document) is entry:
+                del self._within[entry.document]
+                self._count(entry, -1)
 
     def _count(self, entry: _Entry, sign: int) -> None:
         places = self._places.get(entry.series)
@@ -114,10 +117,9 @@ class Recent:
             held[1] += sign
             if not held[1]:
                 del self._sums[series]
-        moment = entry.moment
-        _add(self._users, moment.user, sign)
-        _add(self._conversations, moment.conversation, sign)
-        _add(self._tool_users, moment.user if moment.used_tools else None, sign)
+        _add(self._users, entry.user, sign)
+        _add(self._conversations, entry.conversation, sign)
+        _add(self._tool_users, entry.tool_user, sign)
 
     def values(self) -> dict[Metric, dict[LabelValues, float]]:
         """Sums by metric and labels; a metric without labels is 0 if there are no messages."""

@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, valu
 _MEMORY = "/dev/shm"  # noqa: S108
 # Instead of a file's identity: what it holds could not be read.
 _UNREAD = ("unread",)
+# SQLite's own are 2,000; the system holds the file as well.
+_CACHE_KIB = 500
 # The file and its log, and what is written when the one is taken into the other.
 _COPY_TIMES = 2
 _TABLES = ("binding", "source", "metric", "total", "open", "last_seen", "active_days", "kept", "label")
@@ -197,6 +199,7 @@ class State:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             check_owner(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             # Synced to the disk on each commit: not even a power cut makes a counter fall.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN EXCLUSIVE")

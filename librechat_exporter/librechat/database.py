@@ -35,6 +35,8 @@ _UNAUTHORIZED = 13
 _NO_COLLECTION = 26
 _LISTED = 10_000
 _FIRST_IDS = 8
+# So many rows are in memory at a time; MongoDB would send 16 MB of them.
+_BATCH = 1000
 # In a document of BSON that begins with an ObjectId called _id: where that begins and ends.
 _ID_AT, _ID_END = 9, 21
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
@@ -98,7 +100,7 @@ class LibreChat:
         if self.tenant is not None:
             match = {"$and": [{TENANT_FIELD: self.tenant}, match]} if match else {TENANT_FIELD: self.tenant}
         pipeline = [{"$match": match}, *stages]
-        with self._database[collection].aggregate(pipeline, allowDiskUse=True) as cursor:
+        with self._database[collection].aggregate(pipeline, allowDiskUse=True, batchSize=_BATCH) as cursor:
             yield from cursor
 
     def ids(self, collection: str, start: bytes, most: int) -> list[bytes]:
@@ -117,7 +119,7 @@ class LibreChat:
             match = {"$and": [{TENANT_FIELD: self.tenant}, match]}
         pipeline: list[Document] = [{"$match": match}, {"$sort": {"_id": 1}}, {"$limit": most}, {"$project": row}]
         # aggregate_raw_batches would ask twice, as its first batch is always empty.
-        with self._database.get_collection(collection, _RAW).aggregate(pipeline) as cursor:
+        with self._database.get_collection(collection, _RAW).aggregate(pipeline, batchSize=_BATCH) as cursor:
             for one in cast(CommandCursor[RawBSONDocument], cursor):
                 content = bytes(one.raw)
                 yield content[_ID_AT:_ID_END], content

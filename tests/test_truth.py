@@ -97,6 +97,10 @@ class Recorder(Simulator):
         answer = super().chat()
         if self.database["conversations"].count_documents(PEOPLES) > conversations:
             self._count("librechat_conversations_total", 1)
+        return answer
+
+    def ask(self, user: str, conversation: str) -> Document:
+        answer = super().ask(user, conversation)
         question = self.database["messages"].find_one({"messageId": answer["parentMessageId"]})
         assert question is not None
         self._count("librechat_messages_total", 1)

@@ -57,6 +57,8 @@ class Simulator:
         self.conversations: list[tuple[str, str]] = []
         self._users_wanted = users
         self._agents_wanted = agents
+        # By so much the clock that makes messages' `_id`s is wrong; if it is not, the server makes them.
+        self.skew = timedelta(0)
         self._counter = 0
         self._texts = [self._text() for _ in range(200)]
         self._billing = random.Random(seed)
@@ -340,9 +342,12 @@ class Simulator:
     def save(self, message: Document) -> None:
         """As LibreChat saves: an upsert, so that the server makes the `_id`, and what was saved before is kept."""
         changed = {key: value for key, value in message.items() if key not in ("messageId", "user", "createdAt", "__v")}
+        made = {"createdAt": message["createdAt"], "__v": 0}
+        if self.skew:
+            made["_id"] = self.object_id(message["createdAt"] + self.skew)
         self.database["messages"].update_one(
             {"messageId": message["messageId"], "user": message["user"]},
-            {"$set": changed, "$setOnInsert": {"createdAt": message["createdAt"], "__v": 0}},
+            {"$set": changed, "$setOnInsert": made},
             upsert=True,
         )
 
@@ -359,6 +364,11 @@ class Simulator:
             self._remember(user, conversation)
         else:
             user, conversation = self.random.choice(self.conversations)
+        return self.ask(user, conversation)
+
+    def ask(self, user: str, conversation: str) -> Document:
+        """A question and its answer, which it returns."""
+        now = datetime.now(UTC)
         question = self.question(user, conversation, ROOT, now)
         self.save(question)
         listed = {"$each": [self.object_id(now), self.object_id(now)]}

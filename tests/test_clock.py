@@ -39,5 +39,16 @@ def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Docu
     assert one.scrape()[MESSAGES] == 6
 
 
+def test_while_the_clock_is_ahead_a_document_of_the_future_hides_no_other(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW, doubts=True)
+    database["messages"].insert_many([message(NOW, 1), message(NOW + timedelta(seconds=400), 2)])
+    assert one.scrape()[MESSAGES] == 2
+    one.at = NOW + timedelta(hours=1)
+    database["messages"].insert_one(message(NOW + timedelta(seconds=90), 3))
+    assert one.scrape()[MESSAGES] == 3
+
+
 def test_utc_now_is_the_servers(client: pymongo.MongoClient[Document], database: Database[Document]) -> None:
     assert abs(LibreChat(client, database.name, None).now() - datetime.now(UTC)) < timedelta(minutes=1)

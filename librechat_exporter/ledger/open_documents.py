@@ -85,7 +85,7 @@ class OpenDocuments:
             begun = time.monotonic()
             start = source.open_from
             if source.newest is not None:
-                start = max(start, id_at(min(now, time_of(source.newest)) - _LATE))
+                start = max(start, id_at(min(self._trusted(now), time_of(source.newest)) - _LATE))
             if len(source.order) > _LATE_DOCUMENTS:
                 start = max(start, source.order[-_LATE_DOCUMENTS])
             self.read(source, sorted(source.unsettled)[-_UNSETTLED_READ:], now)

@@ -19,17 +19,14 @@ from librechat_exporter.settings import Settings
 
 @dataclass(frozen=True)
 class Scrape:
-    """One scrape. now is the server's clock; since and deadline are of time.monotonic().
-
-    since: documents that were read since then are new enough.
-    """
+    """One scrape. now is the server's clock; started and deadline are of time.monotonic()."""
 
     librechat: LibreChat
     ledger: Ledger
     settings: Settings
     guard: LabelGuard
     now: datetime
-    since: float
+    started: float
     deadline: float
 
     def refresh(self, *sources: str) -> None:
@@ -38,7 +35,7 @@ class Scrape:
         Raises HistoryPendingError, TimeoutError, PyMongoError.
         """
         for source in sources:
-            self.ledger.refresh(source, self.now, self.since, self.deadline)
+            self.ledger.refresh(source, self.now, self.started, self.deadline)
 
     @property
     def totals(self) -> Totals:

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector as PrometheusCollector
 
 from librechat_exporter.collector import Collector, Outcome, Scrape
 from librechat_exporter.faults import REASONS, FaultLog, describe, reason
-from librechat_exporter.ledger import POLL_SECONDS, Ledger
+from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.metrics.metric import LabelValues
@@ -42,9 +42,6 @@ WORKERS = 2
 PATIENCE_SECONDS = 0.05
 # More than there are collectors, for a run that was given up and the one after it.
 THREADS = 64
-
-# The ledger reads new documents each second. A scrape tells what was read so long ago, and reads what was not.
-FRESH_SECONDS = 1.5 * POLL_SECONDS
 
 # Longer than a usual scrape: when the exporter stops, one that is cut off would tell less than is true.
 LAST_SCRAPE_SECONDS = 0.5
@@ -88,12 +85,10 @@ class Scraped(PrometheusCollector):
 class _Run:
     """A run under way. Its outcomes come in one by one; whoever waits takes those that are there at its deadline.
 
-    anew: of Runner.scrape. told: what was made of its outcomes last, by whether MongoDB had answered, and how many they
-    were.
+    told: what was made of its outcomes last, by whether MongoDB had answered, and how many they were.
     """
 
     deadline: float
-    anew: bool
     started: float = field(default_factory=time.monotonic)
     up: bool = False
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -136,15 +131,12 @@ class Runner:
         }
         self.last: LastScrape | None = None
 
-    def scrape(self, deadline: float, *, anew: bool = False) -> Scraped:
-        """All families that could be measured until the deadline (time.monotonic()).
-
-        anew: new documents are read for it. Else they are if that was not done for FRESH_SECONDS.
-        """
-        run, is_own = self._join(deadline, anew=anew)
+    def scrape(self, deadline: float) -> Scraped:
+        """All families that could be measured until the deadline (time.monotonic())."""
+        run, is_own = self._join(deadline)
         outcomes = self._wait(run, deadline)
         if not is_own and self._wants_another(run, outcomes, deadline):
-            run, _ = self._join(deadline, anew=anew)
+            run, _ = self._join(deadline)
             outcomes = self._wait(run, deadline)
         self._ledger.save()
         with run.sharing:
@@ -153,14 +145,14 @@ class Runner:
                 run.told = form, self._scraped(run, outcomes)
             return run.told[1]
 
-    def _join(self, deadline: float, *, anew: bool) -> tuple[_Run, bool]:
+    def _join(self, deadline: float) -> tuple[_Run, bool]:
         """The run under way, or a new one; whether it is new."""
         now = time.monotonic()
         with self._lock:
             run = self._current
-            if run is not None and now < run.deadline and run.anew >= anew:
+            if run is not None and now < run.deadline:
                 return run, False
-            run = _Run(max(deadline - GRACE_SECONDS, now + LEAST_SECONDS), anew)
+            run = _Run(max(deadline - GRACE_SECONDS, now + LEAST_SECONDS))
             self._threads.submit(self._execute, run)
             self._current = run
             return run, True
@@ -234,8 +226,7 @@ class Runner:
 
     def _collect(self, collector: Collector, run: _Run, now: datetime) -> None:
         started = time.monotonic()
-        since = run.started if run.anew else run.started - FRESH_SECONDS
-        scrape = Scrape(self._librechat, self._ledger, self._settings, self._guard, now, since, run.deadline)
+        scrape = Scrape(self._librechat, self._ledger, self._settings, self._guard, now, run.started, run.deadline)
         try:
             with pymongo.timeout(max(0.01, run.deadline - started)):
                 families = [family for family in collector.collect(scrape) if family.name in self._family_names]

@@ -189,7 +189,7 @@ class Exporter:
     def scrape(self, timeout: float = 10) -> Values:
         """Every sample of ours, by name and sorted labels. Asserts that no series comes twice."""
         values: Values = {}
-        families = self.daemon.runner.scrape(time.monotonic() + timeout, anew=True).families
+        families = self.daemon.runner.scrape(time.monotonic() + timeout).families
         for family in (family for family in families if family.name.startswith("librechat_")):
             for sample in family.samples:
                 series = (sample.name, tuple(sorted(sample.labels.items())))
@@ -299,10 +299,8 @@ class Process:
                 return error.code, error.headers, error.read()
 
     def scrape(self, timeout: float | None = None) -> Values:
-        """Every sample, by name and sorted labels, of a scrape for which all that is new is read."""
-        headers = {"Cache-Control": "no-cache"}
-        if timeout is not None:
-            headers["X-Prometheus-Scrape-Timeout-Seconds"] = str(timeout)
+        """Every sample, by name and sorted labels."""
+        headers = {} if timeout is None else {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
         status, _, body = self.get("/metrics", headers, timeout=30 + (timeout or 0))
         assert status == 200
         return {

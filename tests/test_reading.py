@@ -15,7 +15,6 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from librechat_exporter.ledger.reading import halved, is_documents_fault
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.messages import read_messages
-from librechat_exporter.scrape import FRESH_SECONDS
 from tests.chats import MESSAGES, NOW, TOKENS, message, object_id, set_clock
 from tests.conftest import Document, MakeExporter, MakeProcess
 
@@ -137,33 +136,6 @@ def test_what_was_polled_counts_though_no_scrape_saw_it(database: Database[Docum
     one.daemon.ledger.poll()
     database["messages"].delete_many({})
     assert one.scrape()[MESSAGES] == 20
-
-
-def test_a_scrape_reads_nothing_that_was_polled_a_moment_ago_unless_it_must(
-    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = exporter(NOW)
-    one.scrape()
-    asked: list[str] = []
-    ids = LibreChat.ids
-
-    def noted(self: LibreChat, collection: str, *rest: Any) -> Any:
-        asked.append(collection)
-        return ids(self, collection, *rest)
-
-    monkeypatch.setattr(LibreChat, "ids", noted)
-    one.daemon.ledger.poll()
-    polled = sorted(asked)
-    assert "messages" in polled
-    asked.clear()
-    one.daemon.runner.scrape(time.monotonic() + 10)
-    assert asked == []
-    one.scrape()
-    assert sorted(asked) == polled
-    asked.clear()
-    time.sleep(FRESH_SECONDS)
-    one.daemon.runner.scrape(time.monotonic() + 10)
-    assert sorted(asked) == polled
 
 
 def test_what_may_not_be_read_any_more_is_polled_rarely(

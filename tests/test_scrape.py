@@ -42,20 +42,6 @@ def test_overlapping_scrapes_share_one_run(exporter: MakeExporter, monkeypatch: 
     assert one.daemon.runner.scrape(time.monotonic() + 10) is not found[0][0]
 
 
-def test_a_scrape_that_reads_anew_shares_no_run_that_does_not(
-    exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = exporter()
-    one.scrape()
-    runs = runs_of(one, monkeypatch, 0.3)
-    with ThreadPoolExecutor(1) as pool:
-        usual = pool.submit(one.daemon.runner.scrape, time.monotonic() + 10)
-        time.sleep(0.1)
-        one.scrape()
-        usual.result()
-    assert len(runs) == 2
-
-
 def side_by_side(exporter: Any, timeouts: list[float], apart: float = 0.0) -> list[tuple[Any, float]]:
     """The findings of scrapes that begin so many seconds apart, and how long each took."""
 
@@ -124,7 +110,7 @@ def test_scrapes_without_time_share_a_run_as_well(exporter: MakeExporter, monkey
     one.scrape()
     runs = runs_of(one, monkeypatch, 0.8)
     found = side_by_side(one, [0.01] * 20, apart=0.01)
-    one.daemon.runner.scrape(time.monotonic() + 10)
+    one.scrape()
     assert len(runs) == 1
     assert max(seconds for _, seconds in found) < 0.7
 

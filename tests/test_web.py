@@ -186,7 +186,7 @@ def test_readiness_keeps_few_threads() -> None:
         def pending(self) -> dict[str, float]:
             return {}
 
-    application = Application(lambda _deadline, **_how: Scraped([]), Status(), None, 10)  # type: ignore[arg-type]
+    application = Application(lambda _deadline: Scraped([]), Status(), None, 10)  # type: ignore[arg-type]
     ready = Request("GET", "/ready", {})
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         asked = [pool.submit(application.respond, ready) for _ in range(10)]
@@ -216,7 +216,7 @@ def test_what_is_asked_for_is_one_of_few_forms(accept: str) -> None:
 def test_a_shared_scrape_is_encoded_once_for_each_form() -> None:
     scraped = [Scraped([UP.family({(): value})]) for value in (1, 0)]
     latest = scraped[0]
-    application = Application(lambda _deadline, **_how: latest, None, None, 10)  # type: ignore[arg-type]
+    application = Application(lambda _deadline: latest, None, None, 10)  # type: ignore[arg-type]
 
     def body(**headers: str) -> bytes:
         return application.respond(Request("GET", "/metrics", headers)).body

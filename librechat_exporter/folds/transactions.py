@@ -21,7 +21,7 @@ CLASSES = ("local", "external", "unclassified")
 SEEN_BY_CLASS = {name: f"window_{name}" for name in CLASSES}
 # Of chat requests, of which everything else is background.
 CHAT_CONTEXTS = frozenset(("message", "incomplete", "abort", "subagent", "sequential"))
-# The answer that a transaction is billed for is saved soon after it: until then each scrape looks for it.
+# The answer that a transaction is billed for is saved soon after it: until then it is looked for each second.
 _AWAITED = timedelta(minutes=2)
 
 

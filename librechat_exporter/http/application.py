@@ -44,12 +44,12 @@ class Application:
 
     def __init__(
         self,
-        scrape: Callable[..., Scraped],
+        scrape: Callable[[float], Scraped],
         status: Status,
         page: Callable[[str], bytes],
         scrape_timeout: float,
     ) -> None:
-        """scrape: Runner.scrape. page: takes a range. scrape_timeout: in seconds, where the
+        """scrape: takes a deadline (time.monotonic()). page: takes a range. scrape_timeout: in seconds, where the
         request tells none."""
         self._scrape = scrape
         self._status = status
@@ -79,8 +79,7 @@ class Application:
         if not self._scrapes.acquire(blocking=False):
             return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, f"{SCRAPES_AT_ONCE} scrapes are waiting already.")
         try:
-            anew = "no-cache" in request.headers.get("cache-control", "").lower()
-            scraped = self._scrape(time.monotonic() + self._timeout(request), anew=anew)
+            scraped = self._scrape(time.monotonic() + self._timeout(request))
             # Level 1: on a scrape's text, higher ones cost more time than the bytes they save.
             body = scraped.text(
                 (content_type, compressed),

@@ -1,5 +1,5 @@
 """Counters that never lie: what happened is counted once and stays counted."""
 
-from librechat_exporter.ledger.ledger import POLL_SECONDS, Ledger
+from librechat_exporter.ledger.ledger import Ledger
 
-__all__ = ["POLL_SECONDS", "Ledger"]
+__all__ = ["Ledger"]

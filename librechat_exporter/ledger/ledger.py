@@ -42,7 +42,7 @@ TICK_SECONDS = 60.0
 # Of what a source has open, one reading.
 _TICK_DEADLINE = 40.0
 _REMEMBER_SECONDS = 3600.0
-# New documents are read so often, whether anybody scrapes or not: a scrape tells what is counted.
+# New documents are read so often, whether anybody scrapes or not, so that a scrape finds few.
 POLL_SECONDS = 1.0
 _POLL_DEADLINE = 5.0
 # A source that could not be read is left to the scrapes for a while.
@@ -267,7 +267,7 @@ class Ledger:
         for source in due:
             try:
                 with pymongo.timeout(_POLL_DEADLINE):
-                    self._open.read_new(source, now, time.monotonic() + _POLL_DEADLINE, begun)
+                    self._open.read_new(source, now, time.monotonic() + _POLL_DEADLINE, begun, polls=True)
             except PyMongoError:
                 source.polled_from = time.monotonic() + _POLL_PAUSE
             except TimeoutError:

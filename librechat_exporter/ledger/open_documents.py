@@ -1,4 +1,4 @@
-"""Reading documents that are open: the new ones for a scrape, all of them for the ticker."""
+"""Reading documents that are open: the new ones for the poller and scrapes, all of them for the ticker."""
 
 import threading
 import time
@@ -18,10 +18,11 @@ _LEAST_OPEN = timedelta(minutes=6)
 _UNSETTLED_OPEN = timedelta(hours=1)
 # Members that are read may lag behind the clock by so much, as a secondary does: nothing is sealed ahead of them.
 MOST_LAG = timedelta(hours=1)
-# A document may appear so long after others with greater `_id`s; a scrape finds it if it is among so many last ones.
+# A document may appear so long after others with greater `_id`s; it is found as new if it is among so many last ones,
+# or, as a poll has more time than a scrape, so many.
 _LATE = timedelta(seconds=60)
-_LATE_DOCUMENTS = 2_000
-# Of those that are still being written a scrape reads the newest.
+_LATE_DOCUMENTS, _LATE_POLLED = 500, 2_000
+# Of those that are still being written the newest are read with what is new.
 _UNSETTLED_READ = 500
 _IDS_AT_ONCE = 20_000
 READ_AT_ONCE = 2_000
@@ -75,9 +76,9 @@ class OpenDocuments:
         finally:
             source.folding.release()
 
-    def read_new(self, source: Source, now: datetime, deadline: float, since: float) -> None:
+    def read_new(self, source: Source, now: datetime, deadline: float, since: float, *, polls: bool = False) -> None:
         """Reads documents that have come, and answers that were still being written, unless that was done since then
-        (time.monotonic()).
+        (time.monotonic()). polls: it is no scrape that waits.
         """
         with self.folding(source, deadline):
             if source.fresh >= since:
@@ -86,8 +87,9 @@ class OpenDocuments:
             start = source.open_from
             if source.newest is not None:
                 start = max(start, id_at(min(self._trusted(now), time_of(source.newest)) - _LATE))
-            if len(source.order) > _LATE_DOCUMENTS:
-                start = max(start, source.order[-_LATE_DOCUMENTS])
+            last = source.order[-(_LATE_POLLED if polls else _LATE_DOCUMENTS) :]
+            if len(last) < len(source.order):
+                start = max(start, last[0])
             self.read(source, sorted(source.unsettled)[-_UNSETTLED_READ:], now)
             while True:
                 ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)

@@ -41,8 +41,6 @@ CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, valu
 _MEMORY = "/dev/shm"  # noqa: S108
 # Instead of a file's identity: what it holds could not be read.
 _UNREAD = ("unread",)
-# SQLite's own are 2,000; the system holds the file as well.
-_CACHE_KIB = 500
 # The file and its log, and what is written when the one is taken into the other.
 _COPY_TIMES = 2
 _TABLES = ("binding", "source", "metric", "total", "open", "last_seen", "active_days", "kept", "label")
@@ -59,8 +57,7 @@ class StateInUseError(StateError):
     """Another process holds the state file."""
 
 
-# Documents from one `_id` on and before another.
-Range = tuple[bytes, bytes]
+Range = tuple[bytes, bytes]  # documents from one `_id` on and before another
 
 
 @dataclass
@@ -199,7 +196,7 @@ class State:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             check_owner(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute("PRAGMA cache_size = -500")  # KiB: the system holds the file as well
             # Synced to the disk on each commit: not even a power cut makes a counter fall.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN EXCLUSIVE")
@@ -291,10 +288,10 @@ class State:
 
     def save_seen(self, seen: Seen, days: Mapping[int, tuple[int, int]], labels: Iterable[tuple[str, str]]) -> None:
         """Writes users that were seen, their days and label values that were admitted, within a transaction."""
-        rows = ((user, *one) for user, one in days.items())
-        self._connection.executemany("INSERT OR REPLACE INTO active_days VALUES (?, ?, ?)", rows)
-        self._connection.executemany("INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)", _rows(seen))
-        self._connection.executemany("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
+        insert = self._connection.executemany
+        insert("INSERT OR REPLACE INTO active_days VALUES (?, ?, ?)", ((user, *one) for user, one in days.items()))
+        insert("INSERT OR REPLACE INTO last_seen VALUES (?, ?, ?)", _rows(seen))
+        insert("INSERT OR IGNORE INTO label VALUES (?, ?)", labels)
 
     def forget_metric(self, source: str, name: str) -> None:
         """Forgets the totals of a metric, or the users seen of a kind."""

@@ -148,7 +148,6 @@ class OpenDocuments:
                 some = ids if end is None else [one for one in ids if one < end]
                 self.read(source, some, now, dense=True)
             with self._lock:
-                source.recent.advance(now)
                 self._save(source)
             if len(ids) < READ_AT_ONCE or (end is not None and ids[-1] >= end):
                 return

@@ -19,8 +19,8 @@ _UNSETTLED_OPEN = timedelta(hours=1)
 # Members that are read may lag behind the clock by so much, as a secondary does: nothing is sealed ahead of them.
 MOST_LAG = timedelta(hours=1)
 # A document may appear so long after others with greater `_id`s; it is found as new if it is among so many last ones,
-# or, as a poll has more time than a scrape, so many.
-_LATE = timedelta(seconds=60)
+# or, as a poll has more time than a scrape, so many. A clock that jumps ahead needs most of that.
+_LATE = timedelta(seconds=180)
 _LATE_DOCUMENTS, _LATE_POLLED = 500, 2_000
 # Of those that are still being written the newest are read with what is new.
 _UNSETTLED_READ = 500

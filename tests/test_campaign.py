@@ -91,7 +91,7 @@ class Proxy:
             self._close(pair)
 
 
-class ServersCampaign(Campaign):
+class ServerCampaign(Campaign):
     """With a single MongoDB behind a network that can be cut."""
 
     def __init__(self, folder: Path, mongod: Mongod, proxy: Proxy) -> None:
@@ -147,7 +147,7 @@ class ServersCampaign(Campaign):
     )
 
 
-class SetsCampaign(Campaign):
+class ReplicaSetCampaign(Campaign):
     """With a replica set of three that loses its primary. What a majority has acknowledged is never rolled back."""
 
     def __init__(self, folder: Path, members: ReplicaSet) -> None:
@@ -183,7 +183,7 @@ class SetsCampaign(Campaign):
 def campaign(tmp_path: Path) -> Iterator[Campaign]:
     with Mongod() as mongod:
         proxy = Proxy(mongod.port)
-        one = ServersCampaign(tmp_path, mongod, proxy)
+        one = ServerCampaign(tmp_path, mongod, proxy)
         with prepared(one):
             yield one
         proxy.close()
@@ -197,7 +197,7 @@ def test_every_counter_equals_the_truth_after_all_of_it(campaign: Campaign) -> N
 @pytest.mark.slow
 def test_every_counter_equals_the_truth_after_fail_overs(tmp_path: Path) -> None:
     with ReplicaSet() as members:
-        one = SetsCampaign(tmp_path, members)
+        one = ReplicaSetCampaign(tmp_path, members)
         with prepared(one):
             one.go_on()
 

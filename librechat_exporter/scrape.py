@@ -195,7 +195,7 @@ class Runner:
             try:
                 left = max(0.01, run.deadline - time.monotonic())
                 with pymongo.timeout(min(left, ANSWER_SECONDS)):
-                    now = self._librechat.now()
+                    now = self._ledger.ask()
             except Exception as error:  # noqa: BLE001
                 self._faults.failed("MongoDB", error)
                 for collector in self._collectors:

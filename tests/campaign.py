@@ -40,6 +40,11 @@ from librechat_exporter.ledger.source import Source
 from librechat_exporter.librechat.database import LibreChat
 now = LibreChat.now
 LibreChat.now = lambda self: now(self) + timedelta(seconds=float(Path({clock!r}).read_text()))
+now_and_ids = LibreChat.now_and_ids
+def shifted(self, *arguments):
+    told, ids = now_and_ids(self, *arguments)
+    return told + timedelta(seconds=float(Path({clock!r}).read_text())), ids
+LibreChat.now_and_ids = shifted
 shapes, release = Source._shapes, int(Path({release!r}).read_text())
 Source._shapes = lambda self: {{name: (shape, changes + release) for name, (shape, changes) in shapes(self).items()}}
 sys.argv[1:] = []

@@ -170,7 +170,7 @@ class Life(RuleBasedStateMachine):
         self.shown = shown
         # Whatever is later, and changes, a tick sees, or the first scrape of a process; but what was made ahead of the
         # clock the next scrape reads again.
-        since = 0.0 if self.newest is None else min(self.now, self.newest.generation_time).timestamp() - 60
+        since = 0.0 if self.newest is None else min(self.now, self.newest.generation_time).timestamp() - 180
         for document in list(self.messages().find()):
             moment = document["_id"].generation_time.timestamp()
             is_coming = document["_id"] in self.coming
@@ -217,7 +217,7 @@ def test_no_interleaving_lowers_a_counter_or_loses_what_was_shown(
     mongodb_uri: str, database: Database[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A tick at a time of its own would see what no scrape saw.
-    monkeypatch.setattr("librechat_exporter.ledger.ledger.Ledger._tick_forever", lambda _ledger: None)
+    monkeypatch.setattr("librechat_exporter.ledger.ledger.Ledger._repeat", lambda *_arguments: None)
     monkeypatch.setattr(Life, "place", (mongodb_uri, database, tmp_path), raising=False)
     run_state_machine_as_test(
         Life,
@@ -235,7 +235,7 @@ def test_a_process_that_was_never_asked_decides_nothing(database: Database[Docum
     """The next process decides what is history, and does not read all of it one by one."""
     database["messages"].insert_many([message(NOW - timedelta(days=3, seconds=n), n) for n in range(5)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("librechat_exporter.ledger.ledger.Ledger._tick_forever", lambda _ledger: None)
+        patch.setattr("librechat_exporter.ledger.ledger.Ledger._repeat", lambda *_arguments: None)
         exporter(NOW).close()
         one = exporter(NOW)
     assert one.scrape()[MESSAGES] == 5

@@ -1,7 +1,7 @@
 """Open documents are read when they are new, until they are finished, and whatever is in them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -144,17 +144,58 @@ def test_what_may_not_be_read_any_more_is_polled_rarely(
     """MongoDB logs each refusal."""
     one = exporter(NOW)
     one.scrape()
+    one.scrape()
     asked: list[str] = []
 
-    def refused(_self: LibreChat, collection: str, *_rest: Any) -> Any:
-        asked.append(collection)
+    def refused(_self: LibreChat, wanted: str | Mapping[str, bytes], *_rest: Any) -> Any:
+        asked.extend([wanted] if isinstance(wanted, str) else wanted)
         raise OperationFailure("not authorized", 13)
 
     monkeypatch.setattr(LibreChat, "ids", refused)
+    monkeypatch.setattr(LibreChat, "now_and_ids", refused)
     for _ in range(3):
         one.daemon.ledger.poll()
-    assert asked.count("messages") == 1
+    assert asked.count("messages") == 2  # with all others, and alone
     assert one.scrape()["librechat_exporter_collector_success", (("collector", "messages"),)] == 0
+
+
+def test_a_server_that_cannot_tell_of_all_at_once_is_asked_for_each(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Amazon DocumentDB, which has no $unionWith."""
+    one = exporter(NOW)
+    one.scrape()
+    unions = 0
+
+    def without_union(_self: LibreChat, _starts: Mapping[str, bytes], _most: int) -> Any:
+        nonlocal unions
+        unions += 1
+        raise OperationFailure("Unrecognized pipeline stage name: '$unionWith'", 40324)
+
+    monkeypatch.setattr(LibreChat, "now_and_ids", without_union)
+    for number in range(3):
+        database["messages"].insert_one(message(NOW, number))
+        database["conversations"].insert_one({"_id": object_id(NOW, number)})
+        values = one.scrape()
+        assert values[MESSAGES] == values["librechat_conversations_total", ()] == number + 1
+    assert unions == 1
+
+
+def test_of_a_clock_that_steps_back_between_question_and_answer_nothing_is_missed(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    """What was asked for before begins too late then, and is asked for again."""
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1))
+    one.scrape()
+    one.scrape()
+    ledger, begun = one.daemon.ledger, time.monotonic()
+    ledger.ask()
+    early = NOW - timedelta(minutes=4)
+    database["messages"].insert_one(message(early, 2))
+    ledger.refresh("messages", early, begun, begun + 5)
+    database["messages"].delete_many({})
+    assert one.scrape()[MESSAGES] == 2
 
 
 def test_new_documents_are_polled_each_second(database: Database[Document], process: MakeProcess) -> None:

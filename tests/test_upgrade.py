@@ -30,9 +30,9 @@ from tests.test_oracle import differences
 from tests.weird import NOW
 
 STATES = Path(__file__).parent / "data" / "states"
-# What the documents of the state files are: of the first release, of that before counters were whole numbers, and of
-# that before each metric was folded by itself.
-RELEASES = ("ac574c4", "8324f8c", "c475de0")
+# What the documents of the state files are: of the first release, of that before counters were whole numbers, of that
+# before each metric was folded by itself, and of that before cells shared their series.
+RELEASES = ("ac574c4", "8324f8c", "c475de0", "f79e51a")
 HAPPENED = ("_total", "_bucket", "_count", "_sum")
 # These say what is there now under names that end like those of counters.
 GAUGES: tuple[str, ...] = (

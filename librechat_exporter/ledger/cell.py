@@ -11,10 +11,8 @@ _SHAPES_REMEMBERED = 5_000
 _SERIES_REMEMBERED = 20_000
 _NUMBERS_REMEMBERED = 20_000
 # Documents with more series, as those with many tool calls, hardly share them.
-_MOST_SHARED = 60
-# Series of cells, as they are held and as they are written; and the other way round.
-_shapes: dict[tuple[Series, ...], tuple[tuple[Series, ...], str]] = {}
-_texts: dict[str, tuple[Series, ...]] = {}
+MOST_SHARED = 60
+_shapes: dict[tuple[Series, ...], tuple[Series, ...]] = {}
 _series: dict[Series, Series] = {}
 _numbers: dict[float, float] = {}
 
@@ -56,8 +54,7 @@ class Cell:
         self.settled = settled
 
     def hold(self, samples: Mapping[Series, float]) -> None:
-        series = tuple(samples)
-        self.series = _shape(series)[0] if len(series) <= _MOST_SHARED else series
+        self.series = _shape(tuple(samples))
         self.amounts = tuple(map(_number, samples.values()))
 
     def holds(self, samples: Mapping[Series, float]) -> bool:
@@ -72,19 +69,14 @@ class Cell:
         return {name for name, _ in self.series}
 
     def dump(self) -> str:
+        """All but its series."""
         told = [self.pins, sorted(self.settled)] if self.pins is not None or self.settled else []
-        return f"[{_shape(self.series)[1]}, [{', '.join(map(repr, self.amounts))}], {json.dumps(told)}]"
+        return json.dumps([self.amounts, told])
 
     @classmethod
-    def load(cls, text: str) -> "Cell":
-        """Of a text that dump() wrote. Series that were met before are not parsed again: they are most of it."""
-        end = text.find("]]], [") + 3
-        series = _texts.get(text[1:end])
-        if series is not None:
-            amounts, told = json.loads(f"[{text[end + 2 :]}")
-        else:
-            written, amounts, told = json.loads(text)
-            series = tuple(_one((name, tuple(labels))) for name, labels in written)
+    def load(cls, series: tuple[Series, ...], text: str) -> "Cell":
+        """text: what dump() gave."""
+        amounts, told = json.loads(text)
         pins, settled = told or (None, ())
         return cls(
             dict(zip(series, amounts, strict=True)),
@@ -115,14 +107,14 @@ def _shared(pins: Pins | None) -> Pins | None:
     return _pins.setdefault(pins, pins)
 
 
-def _shape(series: tuple[Series, ...]) -> tuple[tuple[Series, ...], str]:
+def _shape(series: tuple[Series, ...]) -> tuple[Series, ...]:
+    """The same object for the same series, of which each is the same object as well."""
+    if len(series) > MOST_SHARED:
+        return series
     known = _shapes.get(series)
     if known is None:
-        known = series, json.dumps(series)
-        if len(series) <= _MOST_SHARED:
-            if len(_shapes) >= _SHAPES_REMEMBERED:
-                _shapes.clear()
-                _texts.clear()
-            _shapes[series] = known
-            _texts[known[1]] = series
+        if len(_shapes) >= _SHAPES_REMEMBERED:
+            _shapes.clear()
+        known = tuple(map(_one, series))
+        _shapes[known] = known
     return known

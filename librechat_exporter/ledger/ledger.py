@@ -114,6 +114,10 @@ class Ledger:
 
     # What the collectors read.
 
+    def ask(self) -> datetime:
+        """MongoDB's time, asked for together with what is new in all sources. Raises PyMongoError."""
+        return self._open.ask([source for source in self._sources.values() if source.is_read])
+
     def refresh(self, name: str, now: datetime, since: float, deadline: float) -> None:
         """Counts what is new in the source, unless that was done since then (time.monotonic()).
 
@@ -155,8 +159,10 @@ class Ledger:
 
     def start(self) -> None:
         """Starts the ticker, the poller, and the thread that folds history."""
-        ticker = threading.Thread(target=self._tick_forever, name="ticker", daemon=True)
-        poller = threading.Thread(target=self._poll_forever, name="poller", daemon=True)
+        ticks = "The ledger's ticker", self.tick, TICK_SECONDS
+        polls = "Reading new documents", self.poll, POLL_SECONDS, POLL_SECONDS
+        ticker = threading.Thread(target=self._repeat, args=ticks, name="ticker", daemon=True)
+        poller = threading.Thread(target=self._repeat, args=polls, name="poller", daemon=True)
         self._threads = [ticker, poller, self._history.thread]
         for thread in self._threads:
             thread.start()
@@ -217,9 +223,11 @@ class Ledger:
             self._foreign_told.add(name)
 
     def _remember(self) -> None:
-        """Once an hour: which documents there are, to know the database again."""
+        """Once an hour: which documents there are, to know the database again; and what no cell needs is deleted."""
         if time.monotonic() - self._remembered_at > _REMEMBER_SECONDS:
             with pymongo.timeout(_TICK_DEADLINE):
+                with self._lock:
+                    self._state.tidy()
                 if self._binding.remember():
                     self._remembered_at = time.monotonic()
 
@@ -232,26 +240,18 @@ class Ledger:
         """The first hour that is kept for windows."""
         return kept_from(self.trusted(self._librechat.now()), self._windows.kept)
 
-    def _tick_forever(self) -> None:
+    def _repeat(self, what: str, work: Callable[[], None], every: float, first: float = 0.0) -> None:
+        """Does the work until the ledger is closed, with pauses of so many seconds, and the first after so many."""
+        self._stop.wait(first)
         while not self._stop.is_set():
             try:
-                self.tick()
+                work()
             except Exception as error:  # noqa: BLE001
                 if not self._stop.is_set():
-                    self._faults.failed("The ledger's ticker", error)
+                    self._faults.failed(what, error)
             else:
-                self._faults.succeeded("The ledger's ticker")
-            self._stop.wait(TICK_SECONDS)
-
-    def _poll_forever(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            try:
-                self.poll()
-            except Exception as error:  # noqa: BLE001
-                if not self._stop.is_set():
-                    self._faults.failed("Reading new documents", error)
-            else:
-                self._faults.succeeded("Reading new documents")
+                self._faults.succeeded(what)
+            self._stop.wait(every)
 
     def poll(self) -> None:
         """Reads new documents everywhere. What MongoDB refuses the next scrape tells."""
@@ -261,7 +261,7 @@ class Ledger:
             return
         try:
             with pymongo.timeout(_POLL_DEADLINE):
-                now = self._librechat.now()
+                now = self._open.ask(due, polls=True)
         except PyMongoError:
             return
         for source in due:

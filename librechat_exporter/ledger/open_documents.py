@@ -1,15 +1,18 @@
 """Reading documents that are open: the new ones for the poller and scrapes, all of them for the ticker."""
 
+import bisect
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+import pymongo
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 
 from librechat_exporter.ledger.reading import Row, changed_rows, halved
-from librechat_exporter.ledger.source import Source, after, id_at, time_of
+from librechat_exporter.ledger.source import Asked, Source, after, id_at, time_of
 from librechat_exporter.librechat.database import LibreChat
 
 # Documents stay open at least so long: the last five minutes are told from them.
@@ -25,6 +28,9 @@ _LATE_DOCUMENTS, _LATE_POLLED = 500, 2_000
 # Of those that are still being written the newest are read with what is new.
 _UNSETTLED_READ = 500
 _IDS_AT_ONCE = 20_000
+# All sources are asked for at once if that is quick; where it is not, or cannot be, each is asked for, for a while.
+_ASK_SECONDS = 0.5
+_ASK_PAUSE = 60.0
 READ_AT_ONCE = 2_000
 _COUNTED_AT_ONCE = 500
 _BYTES_AT_ONCE = 1_000_000
@@ -57,6 +63,9 @@ class OpenDocuments:
         self._trusted = trusted
         self._count = count
         self._save = save
+        self._ask_from = float("-inf")
+        # The time that was trusted last: earlier than now, so that what begins there misses nothing.
+        self._latest: datetime | None = None
 
     def opening(self, before: bytes, now: datetime, newest: bytes | None) -> bytes:
         """Where the open documents begin: so long before the newest one, as more may come that is as old."""
@@ -76,6 +85,35 @@ class OpenDocuments:
         finally:
             source.folding.release()
 
+    def ask(self, sources: Collection[Source], *, polls: bool = False) -> datetime:
+        """MongoDB's time, asked for together with what is new in all of these, so that read_new need not ask for each.
+
+        Where only that fails, read_new tells what is wrong with which. Raises PyMongoError.
+        """
+        begun = time.monotonic()
+        if sources and self._latest is not None and begun >= self._ask_from:
+            starts = {one.fold.collection: self._look_back(one, self._latest, polls) for one in sources}
+            try:
+                with pymongo.timeout(_ASK_SECONDS):
+                    now, found = self._librechat.now_and_ids(starts, _IDS_AT_ONCE)
+            except PyMongoError:
+                self._ask_from = time.monotonic() + _ASK_PAUSE
+            else:
+                for one in sources:
+                    name = one.fold.collection
+                    one.asked = Asked(begun, starts[name], found[name])
+                return now
+        return self._librechat.now()
+
+    @staticmethod
+    def _look_back(source: Source, trusted: datetime, polls: bool) -> bytes:
+        """From where on new documents are looked for."""
+        start = source.open_from
+        if source.newest is not None:
+            start = max(start, id_at(min(trusted, time_of(source.newest)) - _LATE))
+        last = source.order[-(_LATE_POLLED if polls else _LATE_DOCUMENTS) :]
+        return max(start, last[0]) if len(last) < len(source.order) else start
+
     def read_new(self, source: Source, now: datetime, deadline: float, since: float, *, polls: bool = False) -> None:
         """Reads documents that have come, and answers that were still being written, unless that was done since then
         (time.monotonic()). polls: it is no scrape that waits.
@@ -83,22 +121,22 @@ class OpenDocuments:
         with self.folding(source, deadline):
             if source.fresh >= since:
                 return
-            begun = time.monotonic()
-            start = source.open_from
-            if source.newest is not None:
-                start = max(start, id_at(min(self._trusted(now), time_of(source.newest)) - _LATE))
-            last = source.order[-(_LATE_POLLED if polls else _LATE_DOCUMENTS) :]
-            if len(last) < len(source.order):
-                start = max(start, last[0])
+            begun, ids = time.monotonic(), None
+            self._latest = self._trusted(now)
+            start = self._look_back(source, self._latest, polls)
+            asked, source.asked = source.asked, None
+            if asked is not None and asked.at >= since and asked.start <= start:
+                begun, ids = asked.at, asked.ids[bisect.bisect_left(asked.ids, start) :]
             self.read(source, sorted(source.unsettled)[-_UNSETTLED_READ:], now)
             while True:
-                ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)
+                if ids is None:
+                    ids = self._librechat.ids(source.fold.collection, start, _IDS_AT_ONCE)
                 new = [one for one in ids if one not in source.cells]
                 # As usual, all that are new come after all others.
                 self.read(source, new, now, dense=bool(new) and ids[-len(new) :] == new)
                 if len(ids) < _IDS_AT_ONCE:
                     break
-                start = after(ids[-1])
+                start, ids = after(ids[-1]), None
             source.fresh = begun
 
     def read_all(self, source: Source, now: datetime, deadline: float, *, again: bool = False) -> None:

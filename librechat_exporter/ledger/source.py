@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 
@@ -38,6 +38,14 @@ def time_of(document: bytes) -> datetime:
 def after(document: bytes) -> bytes:
     """The least `_id` that is greater."""
     return (int.from_bytes(document) + 1).to_bytes(12) if document != END else document
+
+
+class Asked(NamedTuple):
+    """The `_id`s from start on that the collection had at a time of time.monotonic()."""
+
+    at: float
+    start: bytes
+    ids: list[bytes]
 
 
 class Source:
@@ -73,6 +81,7 @@ class Source:
         self.newest: bytes | None = None
         self.is_read = False  # all that is open, since the start
         self.fresh = float("-inf")
+        self.asked: Asked | None = None
         self.polled_from = float("-inf")
         self.first: bytes | None = None
         self.chunk = FIRST_CHUNK

@@ -5,7 +5,8 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from librechat_exporter.ledger.state_file import IN_MEMORY, StateInUseError, can_lock, check_owner, in_use, is_in_use
+from librechat_exporter.ledger.state_file import IN_MEMORY, StateInUseError, check_owner
+from librechat_exporter.ledger.state_lock import can_lock, in_use, is_in_use
 
 
 def examine(path: str) -> str | None:

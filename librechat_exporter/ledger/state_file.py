@@ -1,21 +1,21 @@
 """The ledger's memory on disk: one SQLite file in WAL mode, synced on every commit, owned by one process."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from librechat_exporter.ledger.cell import Cell
+from librechat_exporter.ledger.cell_table import SCHEMA as CELLS_SCHEMA
+from librechat_exporter.ledger.cell_table import CellTable
+from librechat_exporter.ledger.state_lock import can_lock, in_use, is_in_use
 from librechat_exporter.ledger.upgrade import upgrade
 from librechat_exporter.metrics.metric import Series
 
@@ -24,14 +24,13 @@ log = logging.getLogger(__name__)
 # When each user was last seen, as a Unix time, by kind of what the user was seen with.
 Seen = dict[str, dict[str, float]]
 
-_SCHEMA = """
+_SCHEMA = f"""{CELLS_SCHEMA}
 CREATE TABLE IF NOT EXISTS binding (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY, open_from TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS metric (
     source TEXT, name TEXT, shape TEXT, changes INTEGER, missing TEXT, PRIMARY KEY (source, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS total (
     source TEXT, metric TEXT, labels TEXT, value, PRIMARY KEY (source, metric, labels)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS open (source TEXT, id TEXT, cell TEXT, PRIMARY KEY (source, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS last_seen (kind TEXT, user TEXT, time REAL, PRIMARY KEY (kind, user)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS active_days (user INTEGER PRIMARY KEY, last INTEGER, days INTEGER);
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -43,7 +42,7 @@ _MEMORY = "/dev/shm"  # noqa: S108
 _UNREAD = ("unread",)
 # The file and its log, and what is written when the one is taken into the other.
 _COPY_TIMES = 2
-_TABLES = ("binding", "source", "metric", "total", "open", "last_seen", "active_days", "kept", "label")
+_TABLES = ("binding", "source", "metric", "total", "open", "shape", "last_seen", "active_days", "kept", "label")
 IN_MEMORY = ":memory:"
 # SQLite's integers end here; a total that is larger is kept as a text.
 _MOST = 2**63 - 1
@@ -97,10 +96,10 @@ class State:
         if path == IN_MEMORY:
             log.warning("STATE_PATH is %s: the state ends with the process", IN_MEMORY)
             self.on_disk, self._held = False, _UNREAD
-            self._connection = self._open(IN_MEMORY)
+            self._use(self._open(IN_MEMORY))
             return
         try:
-            self._connection = self._open_file()
+            self._use(self._open_file())
         except (sqlite3.OperationalError, OSError) as error:
             if is_in_use(error) and can_lock(self._path.parent):
                 raise StateInUseError(in_use(self._path)) from None
@@ -112,7 +111,10 @@ class State:
                 why,
             )
             self.on_disk = False
-            self._connection = self._open_in_memory()
+            self._use(self._open_in_memory())
+
+    def _use(self, connection: sqlite3.Connection) -> None:
+        self._connection, self._cells = connection, CellTable(connection)
 
     def _open_in_memory(self) -> sqlite3.Connection:
         """With what the file holds, where it can be read: a disk that has become read-only makes no counter fall."""
@@ -166,7 +168,7 @@ class State:
             self._held = self._file()  # the attempt may have made it, or made it longer
             return False
         self._connection.close()
-        self._connection = connection
+        self._use(connection)
         self.on_disk = True
         return True
 
@@ -245,13 +247,18 @@ class State:
             "SELECT metric, labels, value FROM total WHERE source = ?", (name,)
         ):
             source.totals[metric, tuple(json.loads(labels))] = int(value) if isinstance(value, str) else value
-        for document, cell in self._connection.execute("SELECT id, cell FROM open WHERE source = ?", (name,)):
-            source.cells[bytes.fromhex(document)] = Cell.load(cell)
+        source.cells = self._cells.read(name)
         return source
 
-    def transaction(self) -> AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
         """In which several things are saved, all or none."""
-        return self._connection
+        try:
+            with self._connection:
+                yield
+        except BaseException:
+            self._cells.forget_shapes()
+            raise
 
     def save(self, name: str, changed: SourceState, dropped: Iterable[bytes], expired: Iterable[Series]) -> None:
         """Writes what of a source has changed, within a transaction.
@@ -274,13 +281,8 @@ class State:
                 for (metric, values), amount in changed.totals.items()
             ),
         )
-        connection.executemany(
-            "INSERT OR REPLACE INTO open VALUES (?, ?, ?)",
-            ((name, document.hex(), cell.dump()) for document, cell in changed.cells.items()),
-        )
-        connection.executemany(
-            "DELETE FROM open WHERE source = ? AND id = ?", ((name, document.hex()) for document in dropped)
-        )
+        self._cells.write(name, changed.cells)
+        self._cells.drop(name, dropped)
         connection.executemany(
             "DELETE FROM total WHERE source = ? AND metric = ? AND labels = ?",
             ((name, metric, json.dumps(values)) for metric, values in expired),
@@ -343,35 +345,20 @@ class State:
         with self._connection as connection:
             for table in _TABLES:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        self._cells.forget_shapes()
+
+    def tidy(self) -> None:
+        """Deletes what no cell needs any more."""
+        with self.transaction():
+            self._cells.tidy()
 
     def close(self) -> None:
         self._connection.close()
 
 
-def in_use(path: str | Path) -> str:
-    return f"STATE_PATH {path} is in use by another exporter; give each its own state file"
-
-
 def _log_of(path: Path) -> Path:
     """SQLite's write-ahead log."""
     return path.with_name(f"{path.name}-wal")
-
-
-def is_in_use(error: Exception) -> bool:
-    """The file is locked, or cannot be: SQLite does not tell these apart."""
-    codes = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR_LOCK)
-    code = getattr(error, "sqlite_errorcode", None)
-    return code in codes or (code is not None and code & 0xFF in codes[:2])
-
-
-def can_lock(folder: Path) -> bool:
-    """Files in this folder can be locked at all: on some network shares they cannot."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def check_owner(connection: sqlite3.Connection, path: str) -> None:

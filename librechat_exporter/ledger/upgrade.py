@@ -1,8 +1,8 @@
 """State files of earlier releases: what they hold goes on in the form of today, and no counter falls.
 
-Before the first change of form, `user_version` 0, a source had one cursor and one version for all its metrics, and
-totals stood in the table `series`. What a source's metrics were is told by their totals: one that has none is folded
-anew, which comes to the same.
+The file's form is its `user_version`. In form 2 each cell held its series. In form 0 a source had one cursor and one
+version for all its metrics, and totals stood in the table `series`: what the metrics were is told by their totals, and
+one that has none is folded anew, which comes to the same.
 """
 
 import json
@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from librechat_exporter.librechat.fields import USD_PARTS
 
-_FORM = 2
+_FORM = 3
 # What was counted as fractions once: until which version of the source, and how many parts a value of 1 has now.
 _FRACTIONS: dict[str, tuple[str, int, Callable[[list[str]], int]]] = {
     "librechat_llm_cost_usd_total": ("transactions", 1, lambda _labels: USD_PARTS),
@@ -31,6 +31,8 @@ def upgrade(connection: sqlite3.Connection) -> None:
         if "seen" in tables:
             _convert_seen(connection)
         _convert_sources(connection)
+    if form < _FORM and "open" in tables:
+        _share_series(connection)
     connection.execute(f"PRAGMA user_version = {_FORM}")
 
 
@@ -100,3 +102,21 @@ def _convert_cells(connection: sqlite3.Connection, source: str, version: int) ->
             "UPDATE open SET cell = ? WHERE source = ? AND id = ?",
             (json.dumps([series, amounts, told]), source, document),
         )
+
+
+def _share_series(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE open RENAME TO open_before")
+    connection.execute(
+        "CREATE TABLE open (source TEXT, id TEXT, shape INTEGER, series TEXT, cell TEXT, "
+        "PRIMARY KEY (source, id)) WITHOUT ROWID"
+    )
+    connection.execute("CREATE TABLE shape (id INTEGER PRIMARY KEY, series TEXT)")
+    shapes: dict[str, int | None] = {}
+    for source, document, cell in connection.execute("SELECT source, id, cell FROM open_before"):
+        written, *others = json.loads(cell)
+        series = json.dumps(written)
+        if series not in shapes:
+            shapes[series] = connection.execute("INSERT INTO shape (series) VALUES (?)", (series,)).lastrowid
+        row = (source, document, shapes[series], None, json.dumps(others))
+        connection.execute("INSERT INTO open VALUES (?, ?, ?, ?, ?)", row)
+    connection.execute("DROP TABLE open_before")

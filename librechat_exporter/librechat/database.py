@@ -2,7 +2,7 @@
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -97,27 +97,46 @@ class LibreChat:
 
     def stream(self, collection: str, match: Document, *stages: Document) -> Iterator[Document]:
         """The same, for results that need not all be in memory at once."""
-        if self.tenant is not None:
-            match = {"$and": [{TENANT_FIELD: self.tenant}, match]} if match else {TENANT_FIELD: self.tenant}
-        pipeline = [{"$match": match}, *stages]
+        pipeline = [{"$match": self._of_tenant(match)}, *stages]
         with self._database[collection].aggregate(pipeline, allowDiskUse=True, batchSize=_BATCH) as cursor:
             yield from cursor
 
+    def _of_tenant(self, match: Document) -> Document:
+        if self.tenant is None:
+            return match
+        return {"$and": [{TENANT_FIELD: self.tenant}, match]} if match else {TENANT_FIELD: self.tenant}
+
     def ids(self, collection: str, start: bytes, most: int) -> list[bytes]:
         """The first `_id`s from start on, in their order: read from the index alone, unless there is a tenant."""
-        first: list[Document] = [{"$sort": {"_id": 1}}, {"$limit": most}]
-        group = {"$group": {"_id": None, "ids": {"$push": "$_id"}}}
-        found = self.aggregate(collection, {"_id": {"$gte": ObjectId(start)}}, *first, group)
-        return [one.binary for one in found[0]["ids"]] if found else []
+        with self._database[collection].aggregate(self._ids(collection, start, most), batchSize=_BATCH) as cursor:
+            return [one.binary for row in cursor for one in row["ids"]]
+
+    def now_and_ids(self, starts: Mapping[str, bytes], most: int) -> tuple[datetime, dict[str, list[bytes]]]:
+        """The same of several collections, by what each starts from, and now(), all in one round trip.
+
+        Raises OperationFailure where the server has no $unionWith, as Amazon DocumentDB 5.
+        """
+        now = {"now": {"$first": "$$NOW"}}
+        (first, pipeline), *others = [(name, self._ids(name, start, most, now)) for name, start in starts.items()]
+        pipeline += [{"$unionWith": {"coll": name, "pipeline": part}} for name, part in others]
+        with self._database[first].aggregate(pipeline, batchSize=_BATCH) as cursor:
+            rows = {row["_id"]: row for row in cursor}
+        ids = {name: [one.binary for one in rows[name]["ids"]] if name in rows else [] for name in starts}
+        told = next((row["now"] for row in rows.values()), None)
+        return told if told is not None and self._clock is None else self.now(), ids
+
+    def _ids(self, collection: str, start: bytes, most: int, more: Document | None = None) -> list[Document]:
+        match = self._of_tenant({"_id": {"$gte": ObjectId(start)}})
+        group = {"_id": collection, "ids": {"$push": "$_id"}} | (more or {})
+        return [{"$match": match}, {"$sort": {"_id": 1}}, {"$limit": most}, {"$group": group}]
 
     def rows(self, collection: str, match: Document, row: Document, most: int) -> Iterator[tuple[bytes, bytes]]:
         """The first matching documents by `_id`, each as its `_id` and a row in BSON, streamed.
 
         row: expressions by field, each of which gives something of bounded size.
         """
-        if self.tenant is not None:
-            match = {"$and": [{TENANT_FIELD: self.tenant}, match]}
-        pipeline: list[Document] = [{"$match": match}, {"$sort": {"_id": 1}}, {"$limit": most}, {"$project": row}]
+        first: list[Document] = [{"$match": self._of_tenant(match)}, {"$sort": {"_id": 1}}, {"$limit": most}]
+        pipeline = [*first, {"$project": row}]
         # aggregate_raw_batches would ask twice, as its first batch is always empty.
         with self._database.get_collection(collection, _RAW).aggregate(pipeline, batchSize=_BATCH) as cursor:
             for one in cast(CommandCursor[RawBSONDocument], cursor):

@@ -36,10 +36,9 @@ LEAST_SECONDS = 1.0
 # A MongoDB that does not tell its time so soon is taken for one that is down.
 ANSWER_SECONDS = 3.0
 
-# Two threads do the work of a usual scrape sooner than one for each collector, which would wait for each other to let
-# go of the interpreter. A collector that takes longer than a moment keeps nobody waiting: another thread joins in.
-WORKERS = 2
-PATIENCE_SECONDS = 0.05
+# One thread does the work of a usual scrape sooner than several, which would wait for each other to let go of the
+# interpreter. Where it has to wait for MongoDB another joins in, and then more: no collector keeps the others waiting.
+FIRST_PATIENCE_SECONDS, PATIENCE_SECONDS = 0.005, 0.05
 # More than there are collectors, for a run that was given up and the one after it.
 THREADS = 64
 
@@ -204,11 +203,11 @@ class Runner:
             self._faults.succeeded("MongoDB")
             run.up = True
             pending = deque(self._collectors)
-            workers = [self._threads.submit(self._work, pending, run, now) for _ in range(WORKERS)]
+            workers = [self._threads.submit(self._work, pending, run, now)]
+            wait(workers, FIRST_PATIENCE_SECONDS)
             while pending:
+                workers.append(self._threads.submit(self._work, pending, run, now))
                 wait(workers[-1:], PATIENCE_SECONDS)
-                if pending:
-                    workers.append(self._threads.submit(self._work, pending, run, now))
             wait(workers)
         finally:
             with self._lock:

@@ -1,5 +1,6 @@
 """The text that is served is the one that prometheus-client makes, whatever of it is kept from the scrape before."""
 
+import copy
 from collections.abc import Iterable
 
 import pytest
@@ -70,6 +71,8 @@ def test_a_value_that_changes_is_told() -> None:
     family.add_metric(("x",), 1)
     family.add_metric(("y",), 1)
     assert b'a_total{model="x"} 1.0\n' in exposition.text(Families(family))
-    family.samples[0] = family.samples[0]._replace(value=2.0)
-    assert exposition.text(Families(family)) == encode(Families(family))
-    assert b'a_total{model="x"} 2.0\n' in exposition.text(Families(family))
+    changed = copy.copy(family)
+    changed.samples = [family.samples[0]._replace(value=2.0), family.samples[1]]
+    for one, value in ((changed, b"2.0"), (changed, b"2.0"), (family, b"1.0")):
+        assert exposition.text(Families(one)) == encode(Families(one))
+        assert b'a_total{model="x"} ' + value + b"\n" in exposition.text(Families(one))

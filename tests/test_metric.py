@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from librechat_exporter.metrics.guard import OTHER, LabelGuard
-from librechat_exporter.metrics.metric import WINDOW, Metric
+from librechat_exporter.metrics.metric import WINDOW, LabelValues, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings, documented
 from tests.offered import COLLECTORS, METRICS
@@ -28,6 +28,17 @@ def test_a_family_refuses_labels_that_do_not_fit() -> None:
     for labels in ((), ("a", "b"), (1,), (None,)):
         with pytest.raises(ValueError, match="test_answers_total takes a string for each of the labels"):
             MODELS.family({labels: 1})  # type: ignore[dict-item]
+
+
+def test_equal_values_give_the_same_family_and_others_another() -> None:
+    values: dict[LabelValues, float] = {("a",): 1.0, ("b",): 2.0}
+    family = MODELS.family(values)
+    assert MODELS.family({("b",): 2, ("a",): 1}) is family
+    values["a",] = 3.0
+    assert [sample.value for sample in MODELS.family(values).samples] == [3, 2]
+    assert [sample.value for sample in family.samples] == [1, 2]
+    many: dict[LabelValues, float] = {(str(number),): 1.0 for number in range(2000)}
+    assert MODELS.family(many) is not MODELS.family(many)  # so much is not kept
 
 
 def test_samples_add_up_and_a_metric_without_labels_is_zero() -> None:

@@ -65,6 +65,11 @@ class Access:
         demands += ["METRICS_SECRET"] if self._secret is not None else []
         return " with ".join((demands[0], " or ".join(demands[1:]))) if demands[1:] else f"{demands[0]} for everybody"
 
+    @property
+    def reads_files(self) -> bool:
+        """Any demand may have to be read anew."""
+        return self._path is not None
+
     def tls(self) -> ssl.SSLContext | None:
         """The TLS context of new connections, None for plain HTTP. Raises AccessError."""
         return self._current().context

@@ -2,6 +2,7 @@
 answering takes as long."""
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric as PrometheusMetric
 from prometheus_client.registry import Collector
@@ -14,6 +15,12 @@ _MOST_BEGINNINGS = 200_000
 _Lines = dict[int, tuple[Sample, str]]
 
 
+class _Written(NamedTuple):
+    family: PrometheusMetric
+    text: str
+    lines: _Lines
+
+
 class _Families(Collector):
     def __init__(self, *families: PrometheusMetric) -> None:
         self._families = families
@@ -23,7 +30,7 @@ class _Families(Collector):
 
 
 class Exposition:
-    """One of prometheus-client's formats. Safe for use from several threads."""
+    """One of prometheus-client's formats, for families that stay as they are. Safe for use from several threads."""
 
     def __init__(self, encode: Callable[[Collector], bytes]) -> None:
         self._encode = encode
@@ -31,17 +38,24 @@ class Exposition:
         # By a family's name, type and help its comments; by a sample's name and label values its line up to the value.
         self._comments: dict[tuple[str, str, str], str] = {}
         self._beginnings: dict[tuple[str, ...], str] = {}
-        # Of the last text: families that did not change share their samples with the next.
-        self._lines: _Lines = {}
+        # Of the last text, by the family's name: what did not change is the same family in the next one, or shares its
+        # samples with it.
+        self._written: dict[str, _Written] = {}
 
     def text(self, families: Collector) -> bytes:
         """The same bytes as prometheus-client's encoder makes."""
-        before, lines = self._lines, _Lines()
-        text = "".join(self._family(family, before, lines) for family in families.collect())
-        self._lines = lines
-        return (text + self._end).encode()
+        before, written, parts = self._written, {}, []
+        for family in families.collect():
+            one = before.get(family.name)
+            if one is None or one.family is not family:
+                one = self._family(family, one.lines if one is not None else {})
+            written[family.name] = one
+            parts.append(one.text)
+        self._written = written
+        return ("".join(parts) + self._end).encode()
 
-    def _family(self, family: PrometheusMetric, before: _Lines, lines: _Lines) -> str:
+    def _family(self, family: PrometheusMetric, before: _Lines) -> _Written:
+        lines: _Lines = {}
         try:
             parts = [self._comments[family.name, family.type, family.documentation]]
             for sample in family.samples:
@@ -52,8 +66,8 @@ class Exposition:
                 lines[place] = known
                 parts.append(known[1])
         except KeyError:
-            return self._write(family)
-        return "".join(parts)
+            return _Written(family, self._write(family), {})
+        return _Written(family, "".join(parts), lines)
 
     def _line(self, sample: Sample) -> str:
         """Raises KeyError if its beginning is not known."""

@@ -187,8 +187,11 @@ class Server:
         reader = asyncio.StreamReader(limit=2 * HEAD_BYTES, loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         try:
-            # Certificates are read anew when they have changed, which must keep no other connection waiting.
-            context = connection.context = await self._loop.run_in_executor(self._reader, self._access.tls)
+            if self._access.reads_files:  # anew when they have changed, which must keep no other connection waiting
+                context = await self._loop.run_in_executor(self._reader, self._access.tls)
+            else:
+                context = self._access.tls()
+            connection.context = context
         except AccessError as error:
             raise ConnectionError(str(error)) from None
         times = {"ssl_handshake_timeout": HEAD_SECONDS, "ssl_shutdown_timeout": 1.0} if context is not None else {}

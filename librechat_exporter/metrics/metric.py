@@ -69,15 +69,22 @@ class Metric:
         return repr((*shape, self.variant) if self.variant else shape)
 
     def family(self, values: Mapping[LabelValues, float] | None = None) -> Family:
-        """A metric family with one sample for each tuple of label values.
+        """A metric family with one sample for each tuple of label values, the same one as long as the values are equal.
 
-        Raises ValueError if a tuple does not have one string for each label.
+        Nobody may change it. Raises ValueError if a tuple does not have one string for each label.
         """
-        if self.type == "histogram":
-            return self._histogram(values or {})
+        values = values or {}
+        made, family = _made.get(self, (None, None))
+        if family is None or made != values:
+            family = self._histogram(values) if self.type == "histogram" else self._simple(values)
+            if len(values) <= _MOST_KEPT:
+                _made[self] = dict(values), family
+        return family
+
+    def _simple(self, values: Mapping[LabelValues, float]) -> CounterMetricFamily | GaugeMetricFamily:
         kind = CounterMetricFamily if self.type == "counter" else GaugeMetricFamily
         family = kind(self.name, self.help, labels=self.labels)
-        for labels, value in sorted((values or {}).items()):
+        for labels, value in sorted(values.items()):
             if len(labels) != len(self.labels) or not all(isinstance(label, str) for label in labels):
                 raise ValueError(f"{self.name} takes a string for each of the labels {self.labels}")
             family.add_metric(labels, float(value))
@@ -95,3 +102,8 @@ class Metric:
             counts = itertools.accumulate(values.get((*labels, bound), 0) for bound in self.bounds)
             family.add_metric(labels, list(zip(self.bounds, counts, strict=True)), values.get((*labels, SUM), 0))
         return family
+
+
+# By the metric the values that it had last, and their family: what changes seldom is shown on every scrape.
+_made: dict[Metric, tuple[dict[LabelValues, float], Family]] = {}
+_MOST_KEPT = 1000

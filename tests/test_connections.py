@@ -1,5 +1,6 @@
 """Connections cost the process little: one body for all that do not read it, a few kilobytes for an idle one."""
 
+import functools
 import socket
 import ssl
 import threading
@@ -15,8 +16,8 @@ import yaml
 from pymongo.database import Database
 
 from librechat_exporter.http.access import Access
-from librechat_exporter.http.exchange import plain_text
-from librechat_exporter.http.server import Server
+from librechat_exporter.http.exchange import Request, Response, plain_text
+from librechat_exporter.http.server import UNSENT_BYTES, Server
 from tests.conftest import Document, MakeProcess, Process
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -70,6 +71,44 @@ def test_clients_that_do_not_read_share_one_body(process: MakeProcess, database:
         assert len(answered) >= 450
         assert one.get("/health")[0] == 200
         assert memory(one) - before < 120
+
+
+def test_an_idle_client_holds_no_body(process: MakeProcess, database: Database[Document]) -> None:
+    """Each asks when the one before it is being answered, so that no two share a scrape."""
+    database["messages"].insert_many({"messageId": f"m{n}", "model": f"model-{n}-" + "x" * 180} for n in range(400))
+    one = process(MAX_LABEL_VALUES="3000").start()
+    size = len(one.get("/metrics")[2])
+    before = memory(one)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(connect(one))) for _ in range(100)]
+        for client in clients:
+            client.sendall(REQUEST)
+            client.recv(size, socket.MSG_WAITALL)
+        assert memory(one) - before < 100 * size / 1e6 / 2
+
+
+def test_clients_that_do_not_read_make_room_for_others() -> None:
+    size = 8_000_000
+
+    def respond(_request: Request) -> Response:
+        return Response(HTTPStatus.OK, [], bytes(size))
+
+    server = Server(("127.0.0.1", 0), respond, Access(None))
+    server.start()
+    try:
+        with ExitStack() as stack:
+            clients = [
+                stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port)))) for _ in range(10)
+            ]
+            for client in clients:
+                client.sendall(REQUEST)
+                assert client.recv(1)
+            assert UNSENT_BYTES - size < sum(len(one.body) for one in server._connections) <= UNSENT_BYTES
+            read = [sum(map(len, iter(functools.partial(client.recv, 1_000_000), b""))) for client in clients[:2]]
+            assert max(read) < size
+            assert len(clients[-1].recv(size, socket.MSG_WAITALL)) == size
+    finally:
+        server.stop()
 
 
 @pytest.fixture

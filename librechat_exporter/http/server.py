@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ THREADS = 64
 # Those that have waited longest for a request make room for new ones.
 CONNECTIONS = 512
 HEAD_BYTES = 16_384
+# Of answers that clients do not take. Those that have kept one longest make room.
+UNSENT_BYTES = 32_000_000
 # For a request's head once it has begun, for a TLS handshake, and for the client to take an answer.
 HEAD_SECONDS = 5.0
 WRITE_SECONDS = 30.0
@@ -54,7 +57,7 @@ asyncio.sslproto.SSLProtocol.max_size = HEAD_BYTES
 @dataclass(eq=False)
 class _Connection:
     """One client. waiting: since when (time.monotonic()) it is its turn, to send a request or to take an answer; None
-    while the answer is worked out.
+    while the answer is worked out. body: of the answer that it is to take; others may share it.
     """
 
     socket: socket.socket
@@ -63,6 +66,7 @@ class _Connection:
     is_open: bool = False  # from then on its transport closes the socket
     is_asking: bool = True
     waiting: float | None = field(default_factory=time.monotonic)
+    body: bytes = b""
 
 
 def listener(address: tuple[str, int]) -> socket.socket:
@@ -164,10 +168,26 @@ class Server:
         if not waiting:
             return False
         longest = min(waiting, key=lambda one: one.waiting or 0)
-        self._connections.discard(longest)
-        if longest.task is not None:
-            longest.task.cancel()
+        self._end(longest)
         return True
+
+    def _end(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        if connection.task is not None:
+            connection.task.cancel()
+
+    def _bound_unsent(self) -> None:
+        """Ends connections that do not take their answers, the ones that have kept them longest first."""
+        holding = sorted((one for one in self._connections if one.body), key=lambda one: one.waiting or 0)
+        holders = Counter(id(one.body) for one in holding)
+        unsent = sum({id(one.body): len(one.body) for one in holding}.values())
+        for one in holding[:-1]:
+            if unsent <= UNSENT_BYTES:
+                return
+            holders[id(one.body)] -= 1
+            if not holders[id(one.body)]:
+                unsent -= len(one.body)
+            self._end(one)
 
     async def _converse(self, connection: _Connection) -> None:
         """One connection from its first byte to its last. A client that breaks the rules, or off, leaves no trace."""
@@ -226,8 +246,10 @@ class Server:
             response = await self._loop.run_in_executor(self._workers, self._answer, request, connection, writer)
             if response is None:
                 return
-            connection.waiting = time.monotonic()
+            connection.waiting, connection.body = time.monotonic(), response.body
+            self._bound_unsent()
             await _write(http, writer, response, is_head=request.method == "HEAD")
+            response, connection.body = None, b""  # so that a client that asks nothing more holds no body
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:  # a body that nobody wants
                 await _linger(reader, writer)
                 return

@@ -111,8 +111,8 @@ def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[
         durations = []
         before = examined(database)
         for _ in range(SCRAPES):
+            time.sleep(simulator.random.uniform(0.5, 1.5))  # as the exporter polls once a second, at any moment of that
             durations.append(median(lambda: one.get("/metrics"), 1))
-            time.sleep(1 - durations[-1])
         result["examined"] = (examined(database) - before) / SCRAPES
         result["scrape"] = statistics.median(durations)
         result["scrape_worst"] = max(durations)

@@ -98,7 +98,7 @@ def test_nobody_else_knows_a_field() -> None:
 
 # Stages of pipelines, accumulators and conditions of matches.
 OPERATORS = {
-    *("$match", "$group", "$project", "$sort", "$limit", "$count"),
+    *("$match", "$group", "$project", "$sort", "$limit", "$count", "$unionWith"),
     *("$sum", "$push", "$first", "$addToSet"),
     *("$and", "$in", "$nin", "$gte", "$lt", "$lte", "$not", "$regex", "$type"),
 }

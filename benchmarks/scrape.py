@@ -36,6 +36,15 @@ def median(work: Callable[[], Any], times: int) -> float:
     return statistics.median(durations)
 
 
+def median_after_pauses(work: Callable[[], Any], times: int) -> float:
+    """The same, each after a second in which nothing happened: then a machine takes longer for all that it does."""
+    durations = []
+    for _ in range(times):
+        time.sleep(1)
+        durations.append(median(work, 1))
+    return statistics.median(durations)
+
+
 def send_steadily(simulator: Simulator, stop: threading.Event) -> None:
     """One message a second: a question, then its answer."""
     while not stop.wait(2):
@@ -85,6 +94,7 @@ def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[
     group: list[Document] = [{"$group": {"_id": "$model", "count": {"$sum": 1}, "tokens": {"$sum": "$tokenCount"}}}]
     result = {
         "ping": median(lambda: client.admin.command("ping"), 200),
+        "ping_idle": median_after_pauses(lambda: client.admin.command("ping"), 10),
         "group": median(lambda: list(database["messages"].aggregate(group)), REPEATS),
     }
     folds = []
@@ -116,6 +126,7 @@ def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[
         result["examined"] = (examined(database) - before) / SCRAPES
         result["scrape"] = statistics.median(durations)
         result["scrape_worst"] = max(durations)
+        result["scrape_again"] = median(lambda: one.get("/metrics"), 200)
         result["memory"] = memory_of(one)
         one.stop()
         warm = []
@@ -135,8 +146,10 @@ def measure(uri: str, client: pymongo.MongoClient[Document], size: int) -> dict[
 ROWS: dict[str, Callable[[dict[str, float]], str]] = {
     "scrape, median": lambda r: f"{r['scrape'] * 1000:.1f} ms",
     "scrape, slowest": lambda r: f"{r['scrape_worst'] * 1000:.1f} ms",
+    "scrape, median, one at once after the other": lambda r: f"{r['scrape_again'] * 1000:.1f} ms",
     "documents examined per scrape": lambda r: f"{r['examined']:.0f}",
     "`ping` round trip": lambda r: f"{r['ping'] * 1000:.2f} ms",
+    "`ping` round trip after a second's pause": lambda r: f"{r['ping_idle'] * 1000:.2f} ms",
     "one plain `$group` over the collection": lambda r: f"{r['group'] * 1000:.0f} ms",
     "history fold": lambda r: f"{r['fold'] * 1000:.0f} ms",
     "history fold ÷ plain `$group`": lambda r: f"{r['fold'] / r['group']:.1f}",

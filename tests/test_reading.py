@@ -181,6 +181,18 @@ def test_a_server_that_cannot_tell_of_all_at_once_is_asked_for_each(
     assert unions == 1
 
 
+def test_more_new_documents_than_are_asked_for_at_once_are_all_read(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger.open_documents._IDS_AT_ONCE", 4)
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW - timedelta(minutes=4, seconds=-n), n) for n in range(3)])
+    one.scrape()
+    one.scrape()
+    database["messages"].insert_many([message(NOW - timedelta(seconds=10 - n), 10 + n) for n in range(9)])
+    assert one.scrape()[MESSAGES] == 12
+
+
 def test_of_a_clock_that_steps_back_between_question_and_answer_nothing_is_missed(
     database: Database[Document], exporter: MakeExporter
 ) -> None:

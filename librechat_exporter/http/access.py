@@ -67,7 +67,7 @@ class Access:
 
     @property
     def reads_files(self) -> bool:
-        """Any demand may have to be read anew."""
+        """Files may have to be read for what is asked."""
         return self._path is not None
 
     def tls(self) -> ssl.SSLContext | None:

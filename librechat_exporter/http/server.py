@@ -207,10 +207,9 @@ class Server:
         reader = asyncio.StreamReader(limit=2 * HEAD_BYTES, loop=self._loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=self._loop)
         try:
-            if self._access.reads_files:  # anew when they have changed, which must keep no other connection waiting
-                context = await self._loop.run_in_executor(self._reader, self._access.tls)
-            else:
-                context = self._access.tls()
+            # Certificates are read anew when they have changed, which must keep no other connection waiting.
+            tls, thread = self._access.tls, self._reader
+            context = await self._loop.run_in_executor(thread, tls) if self._access.reads_files else tls()
             connection.context = context
         except AccessError as error:
             raise ConnectionError(str(error)) from None

@@ -125,7 +125,7 @@ class OpenDocuments:
             self._latest = self._trusted(now)
             start = self._look_back(source, self._latest, polls)
             asked, source.asked = source.asked, None
-            if asked is not None and asked.at >= since and asked.start <= start:
+            if asked is not None and asked.at >= since and asked.start <= start and len(asked.ids) < _IDS_AT_ONCE:
                 begun, ids = asked.at, asked.ids[bisect.bisect_left(asked.ids, start) :]
             self.read(source, sorted(source.unsettled)[-_UNSETTLED_READ:], now)
             while True:

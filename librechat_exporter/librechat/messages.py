@@ -267,7 +267,7 @@ def read_questions(librechat: LibreChat, messages: Collection[Messages]) -> dict
 
 def look_up(librechat: LibreChat, wanted: set[Link], known: Mapping[Link, Question]) -> dict[Link, Question]:
     """Those of the wanted questions that are known, or can be found by their messageId."""
-    missing = wanted - known.keys()
+    missing = {link for link in wanted if link not in known}  # not by `-`, which goes through all that are known
     ids = sorted({message_id for _, message_id in missing})
     found = {link: known[link] for link in wanted - missing}
     for start in range(0, len(ids), _LOOK_UP_AT_ONCE):

@@ -193,6 +193,21 @@ def test_more_new_documents_than_are_asked_for_at_once_are_all_read(
     assert one.scrape()[MESSAGES] == 12
 
 
+def test_what_comes_after_an_answer_that_is_full_of_known_ids_is_read(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time has passed, so that all that was told is too old to be looked at."""
+    monkeypatch.setattr("librechat_exporter.ledger.open_documents._IDS_AT_ONCE", 4)
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW - timedelta(seconds=150 - n), n) for n in range(4)])
+    database["messages"].insert_one(message(NOW + timedelta(seconds=100), 5))
+    one.scrape()
+    one.scrape()
+    one.at = NOW + timedelta(seconds=100)
+    database["messages"].insert_one(message(one.at, 6))
+    assert one.scrape()[MESSAGES] == 6
+
+
 def test_of_a_clock_that_steps_back_between_question_and_answer_nothing_is_missed(
     database: Database[Document], exporter: MakeExporter
 ) -> None:

@@ -1,6 +1,7 @@
 """Reading documents that are open: the new ones for the poller and scrapes, all of them for the ticker."""
 
 import bisect
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -11,9 +12,12 @@ import pymongo
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
+from librechat_exporter.faults import describe
 from librechat_exporter.ledger.reading import Row, changed_rows, halved
 from librechat_exporter.ledger.source import Asked, Source, after, id_at, time_of
 from librechat_exporter.librechat.database import LibreChat
+
+log = logging.getLogger(__name__)
 
 # Documents stay open at least so long: the last five minutes are told from them.
 _LEAST_OPEN = timedelta(minutes=6)
@@ -96,7 +100,8 @@ class OpenDocuments:
             try:
                 with pymongo.timeout(_ASK_SECONDS):
                     now, found = self._librechat.now_and_ids(starts, _IDS_AT_ONCE)
-            except PyMongoError:
+            except PyMongoError as error:
+                log.debug("Each collection is asked for by itself, for a while: %s", describe(error))
                 self._ask_from = time.monotonic() + _ASK_PAUSE
             else:
                 for one in sources:

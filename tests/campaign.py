@@ -62,10 +62,6 @@ class Traffic(Recorder):
         finally:
             self.users = users
 
-    def regenerate(self, of: Document | None = None) -> None:
-        """Nor does the first user ask again: an answer that comes late may be taken for a first one besides another."""
-        super().regenerate({"user": {"$ne": self.users[0]}} | (of or {}))
-
     def ask_at_a_wrong_time(self) -> None:
         self.skew = timedelta(seconds=self.random.uniform(*SKEWS))
         try:

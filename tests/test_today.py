@@ -1,14 +1,16 @@
 """Documents of current LibreChat, and how they are counted; the oracle says the same of documents of any shape."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from pymongo.database import Database
 
-from tests.chats import NOW, message, set_clock
+from tests.chats import NOW, message, object_id, set_clock
 from tests.conftest import Document, MakeExporter
 from tests.oracle import Values
+
+SECOND = timedelta(seconds=1)
 
 
 def value(values: Values, name: str, **labels: str) -> float | None:
@@ -161,6 +163,36 @@ def test_a_regenerated_answer_did_not_let_anybody_wait(
     assert of(values, "librechat_answer_seconds_sum") == {"gpt-4o": 5}
     assert of(values, "librechat_answer_seconds_count") == {"gpt-4o": 1}
     assert of(values, "librechat_messages_per_model_total") == {"gpt-4o": 2}
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_first_answer_that_is_found_late_was_the_only_first_one(
+    database: Database[Document], exporter: MakeExporter, is_running: bool
+) -> None:
+    """A LibreChat whose clock is behind wrote the question and its first answer, another one the second answer."""
+
+    def behind(number: int, created: datetime, **fields: Any) -> Document:
+        return message(created, number, conversationId="c", **fields) | {"_id": object_id(created - 400 * SECOND, number)}
+
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 1))
+    question = behind(2, NOW, isCreatedByUser=True, model=None)
+    if is_running:
+        one.scrape()
+        database["messages"].insert_one(question)
+        one.daemon.ledger.tick()
+    else:
+        database["messages"].insert_one(question)
+        one.scrape()
+    again = message(NOW + 30 * SECOND, 4, parentMessageId="m2", conversationId="c")
+    database["messages"].insert_many([behind(3, NOW + 5 * SECOND, parentMessageId="m2"), again])
+    set_clock(one, NOW + 31 * SECOND)
+    assert of(one.scrape(), "librechat_messages_per_model_total") == {"gpt-4o": 2}
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    assert of(values, "librechat_messages_per_model_total") == {"gpt-4o": 3}
+    assert of(values, "librechat_answer_seconds_sum") == {"gpt-4o": 5}
+    assert of(values, "librechat_answer_seconds_count") == {"gpt-4o": 1}
 
 
 def test_conversations_are_as_long_as_what_is_stored_of_them(

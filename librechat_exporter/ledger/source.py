@@ -274,6 +274,14 @@ class Source:
         if self.counted and sealed:
             self.changed_counted.add(next(iter(self.counted)))  # so that open_from is saved
 
+    def forget_unanswered(self) -> None:
+        """Forgets questions without an answer: if one comes, it is looked up which was the first.
+
+        A question that was found late, as that of a LibreChat whose clock is behind, has answers that are found late.
+        """
+        for link in [link for link, question in self.questions.items() if question.answered == float("inf")]:
+            del self.questions[link]
+
     def expire(self, before: datetime) -> None:
         """Forgets the hours that ended before."""
         gone = self.hours.expire(before)

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="try all that a start needs, tell what was found, and exit"
     )
     commands.add_argument(
-        "--print-indexes", action="store_true", help="print the indexes that would make metrics exact, and exit"
+        "--print-indexes", action="store_true", help="print the index that would make ratings cheap to read, and exit"
     )
     commands.add_argument(
         "--print-prices",
@@ -127,12 +127,10 @@ def _share_memory() -> None:
 
 
 def print_indexes(settings: Settings) -> int:
-    """Prints the indexes that would make metrics exact or cheap. Raises PyMongoError if MongoDB cannot be read."""
+    """Prints the index that would make ratings cheap to read. Raises PyMongoError if MongoDB cannot be read."""
     librechat = connect(settings)
     rated = librechat.count("messages", IS_RATED)
-    print(
-        "// Ratings: without an index they are read from all messages, once in a while; with this one, on every scrape."
-    )
+    print("// Ratings: without an index they are read from all messages, once in a while; with this one, often.")
     print(f"// It holds rated messages alone, {rated:,} now, and takes about {rated * _INDEX_BYTES / 1e6:.1f} MB.")
     if librechat.has_ratings_index():
         print("// There is such an index already.")

@@ -172,7 +172,8 @@ def test_a_first_answer_that_is_found_late_was_the_only_first_one(
     """A LibreChat whose clock is behind wrote the question and its first answer, another one the second answer."""
 
     def behind(number: int, created: datetime, **fields: Any) -> Document:
-        return message(created, number, conversationId="c", **fields) | {"_id": object_id(created - 400 * SECOND, number)}
+        late = object_id(created - 400 * SECOND, number)
+        return message(created, number, _id=late, conversationId="c", **fields)
 
     one = exporter(NOW)
     database["messages"].insert_one(message(NOW, 1))

@@ -3,7 +3,7 @@
 No index of LibreChat's leads to rated messages. Those of the last day are found by their date, for older ones the
 whole collection is read. Where that is quick, it is done on every scrape, else in the background, the last day's every
 quarter of a minute, and less often the longer it takes; `librechat_exporter_data_age_seconds` says how old the older
-ones are. Where an operator has made an index for ratings, all are read on every scrape.
+ones are. Where an operator has made an index for ratings, all are read as the last day's are.
 """
 
 import json
@@ -35,7 +35,7 @@ from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
 from librechat_exporter.settings import Settings
 
 _WINDOW = timedelta(minutes=5)
-# Ratings of messages that are not older than this are read more often than the others: after so many seconds.
+# Ratings of messages that are not older than this, or that an index leads to, are read after so many seconds.
 _NEWER = timedelta(days=1)
 _NEWER_SECONDS = 15.0
 _NAMED = ("model", "agent")
@@ -160,6 +160,7 @@ class _RatingsCollector(Collector):
     def __init__(self) -> None:
         self._older: Refreshed[_Older] = Refreshed(self.name)
         self._restored = False
+        self._has_index = False
 
     def data_age(self) -> float | None:
         return self._older.age
@@ -167,7 +168,8 @@ class _RatingsCollector(Collector):
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         if not self._restored:
             self._restore(scrape.ledger)
-        older = self._older.get(lambda: self._read_older(scrape), scrape.deadline, scrape.settings.state_refresh)
+        every = _NEWER_SECONDS if self._has_index else scrape.settings.state_refresh
+        older = self._older.get(lambda: self._read_older(scrape), scrape.deadline, every)
         rows = older.rows
         if older.until is not None:
             created = created_after(datetime.fromtimestamp(older.until, UTC))
@@ -183,10 +185,9 @@ class _RatingsCollector(Collector):
 
     def _read_older(self, scrape: Scrape) -> _Older:
         newer: Refreshed[list[Document]] = Refreshed(self.name)
-        if scrape.librechat.has_ratings_index():
-            self._older.at_once = float("inf")
+        self._has_index = scrape.librechat.has_ratings_index()
+        if self._has_index:
             return _Older(None, _read(scrape.librechat, {}), newer)
-        self._older.at_once = AT_ONCE_SECONDS
         started = time.time()
         until = int((scrape.librechat.now() - _NEWER).timestamp())
         rows = _read(scrape.librechat, not_created_after(datetime.fromtimestamp(until, UTC)))

@@ -1,7 +1,7 @@
 """A collector: what it is given, and what it gives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -94,6 +94,20 @@ class CountingCollector(Collector):
                 yield scrape.totals.family(metric)
 
 
+class Shown:
+    """Families of what is the same object from scrape to scrape: they are made when it is another one."""
+
+    def __init__(self) -> None:
+        self._held: tuple[tuple[object, ...], list[Family]] | None = None
+
+    def families(self, make: Callable[[], Iterable[Family]], *values: object) -> list[Family]:
+        """What `make` made of these values, which are held, so that no other object takes their place in memory."""
+        held = self._held
+        if held is None or any(one is not other for one, other in zip(values, held[0], strict=True)):
+            held = self._held = values, list(make())
+        return held[1]
+
+
 # Values by metric and labels. A metric that is not in it, as of a collection that is not there, is not served.
 Values = Mapping[Metric, Mapping[LabelValues, float]]
 
@@ -109,12 +123,17 @@ class RefreshedCollector(Collector):
         self.metrics = metrics
         self._read = read
         self._values: Refreshed[Values] = Refreshed(name, at_once=0.0)
+        self._shown = Shown()
 
     def data_age(self) -> float | None:
         return self._values.age
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         found = self._values.get(lambda: self._read(scrape.librechat), scrape.deadline, scrape.settings.state_refresh)
+        yield from self._shown.families(lambda: self._families(scrape, found), found)
+
+    @staticmethod
+    def _families(scrape: Scrape, found: Values) -> Iterator[Family]:
         samples = scrape.samples()
         for metric, values in found.items():
             for labels, value in values.items():

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from librechat_exporter.collector import Collector, Scrape, Values
+from librechat_exporter.collector import Collector, Scrape, Shown, Values
 from librechat_exporter.folds.messages import MESSAGES, SEEN
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat.members import NOBODY, Member
@@ -60,7 +60,7 @@ class _MembersCollector(Collector):
         self.metrics = metrics
         self._values: Refreshed[Values] = Refreshed(name, in_turn=False)
         self._age = float("inf")
-        self._shown: tuple[Values, list[Family]] = ({}, [])
+        self._shown = Shown()
 
     def data_age(self) -> float | None:
         return self._age
@@ -72,9 +72,7 @@ class _MembersCollector(Collector):
         ledger, now = scrape.ledger, scrape.now
         values = self._values.get(lambda: self._read(ledger, now), scrape.deadline, scrape.settings.state_refresh)
         self._age = max(self._values.age, ledger.membership.age)
-        if values is not self._shown[0]:
-            self._shown = values, list(self._families(scrape, values))
-        yield from self._shown[1]
+        yield from self._shown.families(lambda: self._families(scrape, values), values)
 
     def _families(self, scrape: Scrape, values: Values) -> Iterator[Family]:
         samples = scrape.samples()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
-from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.collector import Collector, Scrape, Shown
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document, is_between, when
@@ -102,6 +102,7 @@ _DOWN_PER_AGENT = _gauge(
     toggles=("rating", "agent"),
 )
 _KEPT = "older ratings, named"
+_NONE: list[Document] = []
 
 
 class _Older(NamedTuple):
@@ -161,6 +162,7 @@ class _RatingsCollector(Collector):
         self._older: Refreshed[_Older] = Refreshed(self.name)
         self._restored = False
         self._has_index = False
+        self._shown = Shown()
 
     def data_age(self) -> float | None:
         return self._older.age
@@ -170,10 +172,13 @@ class _RatingsCollector(Collector):
             self._restore(scrape.ledger)
         every = _NEWER_SECONDS if self._has_index else scrape.settings.state_refresh
         older = self._older.get(lambda: self._read_older(scrape), scrape.deadline, every)
-        rows = older.rows
+        newer: list[Document] = _NONE
         if older.until is not None:
             created = created_after(datetime.fromtimestamp(older.until, UTC))
-            rows = rows + older.newer.get(lambda: _read(scrape.librechat, created), scrape.deadline, _NEWER_SECONDS)
+            newer = older.newer.get(lambda: _read(scrape.librechat, created), scrape.deadline, _NEWER_SECONDS)
+        yield from self._shown.families(lambda: self._families(scrape, older.rows + newer), older.rows, newer)
+
+    def _families(self, scrape: Scrape, rows: list[Document]) -> Iterator[Family]:
         samples = scrape.samples()
         for row in rows:
             _count(samples, row, *(row[name] for name in _NAMED))

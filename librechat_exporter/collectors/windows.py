@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from librechat_exporter.collector import Collector, Scrape
+from librechat_exporter.collector import Collector, Scrape, Shown
 from librechat_exporter.folds import hours
 from librechat_exporter.folds.documents import DocumentGroup
 from librechat_exporter.folds.messages import MESSAGES
@@ -105,16 +105,20 @@ class _AnswersCollector(Collector):
     def __init__(self, external: re.Pattern[str] | None) -> None:
         """external: EXTERNAL_MODEL_REGEX."""
         self._external = external
+        self._answers, self._unfinished = Shown(), Shown()
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(MESSAGES)
-        totals, now = scrape.totals, scrape.now
-        answers = totals.in_windows(hours.ANSWERS, now)
+        totals, now, external = scrape.totals, scrape.now, self._external
+        answers, unfinished = totals.in_windows(hours.ANSWERS, now), totals.in_windows(hours.UNFINISHED, now)
+
+        def all_unfinished() -> Iterator[Family]:
+            yield _UNFINISHED.family(_with_class(dict.fromkeys(answers, 0.0) | unfinished, external))
+
         if totals.is_folded(hours.ANSWERS):
-            yield _ANSWERS.family(_with_class(answers, self._external))
+            yield from self._answers.families(lambda: [_ANSWERS.family(_with_class(answers, external))], answers)
         if totals.is_folded(hours.UNFINISHED, hours.ANSWERS):
-            unfinished = dict.fromkeys(answers, 0.0) | totals.in_windows(hours.UNFINISHED, now)
-            yield _UNFINISHED.family(_with_class(unfinished, self._external))
+            yield from self._unfinished.families(all_unfinished, answers, unfinished)
         if totals.is_folded(hours.REJECTED):
             yield _REJECTED.family(totals.in_windows(hours.REJECTED, now))
 
@@ -128,25 +132,24 @@ class _BilledCollector(Collector):
     def __init__(self, external: re.Pattern[str] | None) -> None:
         """external: EXTERNAL_MODEL_REGEX."""
         self._external = external
-        # The hour and the users seen that the families were counted of.
-        self._counted: tuple[int, Mapping[str, Mapping[str, float]], list[Family]] = (0, {}, [])
+        self._billed = {shown: Shown() for shown in _BILLED}
+        self._hour = 0
+        self._users = Shown()
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(TRANSACTIONS)
-        for shown, counted in _BILLED.items():
+        for metric, counted in _BILLED.items():
             if scrape.totals.is_folded(counted):
-                yield shown.family(_with_class(scrape.totals.in_windows(counted, scrape.now), self._external))
+                yield from self._of_metric(metric, scrape.totals.in_windows(counted, scrape.now))
         if scrape.totals.has_seen_all(*SEEN_BY_CLASS.values()):
-            yield from self._users(scrape)
+            # Counted anew only when an hour has passed, or anybody was seen in another hour than before.
+            seen = {name: scrape.totals.seen(kind) for name, kind in SEEN_BY_CLASS.items()}
+            if hour_of(scrape.now) != self._hour:
+                self._hour = hour_of(scrape.now)
+            yield from self._users.families(lambda: self._count(scrape, seen), self._hour, *seen.values())
 
-    def _users(self, scrape: Scrape) -> list[Family]:
-        """Counted anew only when an hour has passed, or anybody was seen in another hour than before."""
-        seen = {name: scrape.totals.seen(kind) for name, kind in SEEN_BY_CLASS.items()}
-        hour, counted, families = self._counted
-        if hour != hour_of(scrape.now) or any(seen[name] is not counted.get(name) for name in seen):
-            families = self._count(scrape, seen)
-            self._counted = hour_of(scrape.now), seen, families
-        return families
+    def _of_metric(self, metric: Metric, values: Mapping[LabelValues, float]) -> list[Family]:
+        return self._billed[metric].families(lambda: [metric.family(_with_class(values, self._external))], values)
 
     def _count(self, scrape: Scrape, seen: Mapping[str, Mapping[str, float]]) -> list[Family]:
         users: dict[LabelValues, float] = {}

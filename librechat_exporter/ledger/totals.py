@@ -22,6 +22,8 @@ class Totals:
         self._lock = lock
         self._last_seen = last_seen
         self.windows = windows
+        # By metric, what was told of its windows last: sums of parts, and values.
+        self._in_windows: dict[str, tuple[dict[LabelValues, float], dict[LabelValues, float]]] = {}
         self.user_key = last_seen.user_key
 
     def is_folded(self, *metrics: Metric) -> bool:
@@ -54,15 +56,17 @@ class Totals:
 
     def in_windows(self, metric: Metric, now: datetime) -> dict[LabelValues, float]:
         """The totals of a metric whose last label is the window, for each window that ends now; none of 0 but for a
-        metric without other labels."""
+        metric without other labels. The same object until that changes."""
         beginnings = {window: self.windows.beginning(window, now) for window in self.windows.names}
         with self._lock:
-            found = self._source_of(metric).hours.since(metric.name, beginnings)
-        if metric.parts != 1:
-            found = {labels: amount / metric.parts for labels, amount in found.items()}
-        if len(metric.labels) == 1:
-            found = {(window,): 0.0 for window in beginnings} | found
-        return found
+            sums = self._source_of(metric).hours.since(metric.name, beginnings)
+            told, values = self._in_windows.get(metric.name, ({}, {}))
+            if told is not sums:
+                values = {labels: amount / metric.parts for labels, amount in sums.items()}
+                if len(metric.labels) == 1:
+                    values = {(window,): 0.0 for window in beginnings} | values
+                self._in_windows[metric.name] = sums, values
+        return values
 
     def metric(self, name: str) -> Metric | None:
         """The metric of this name, if it is counted here."""

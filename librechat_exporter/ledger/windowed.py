@@ -53,6 +53,8 @@ class Hours:
         self._expired: int | None = None
         # By the first hour, and by metric and labels, the sums from there on.
         self._sums: dict[int, dict[str, dict[LabelValues, float]]] = {}
+        # By metric, what was told last, and of which windows, until it changes.
+        self._told: dict[str, tuple[dict[str, int], dict[LabelValues, float]]] = {}
 
     def add(self, series: Series, amount: float) -> bool:
         """Adds to a total; true if that changed it."""
@@ -62,6 +64,7 @@ class Hours:
         hour, labels = int(labels[-1]), labels[:-1]
         hours = self._totals.setdefault(name, {}).setdefault(labels, {})
         hours[hour] = hours.get(hour, 0) + amount
+        self._told.pop(name, None)
         for first, sums in self._sums.items():
             if hour >= first:
                 of_metric = sums.setdefault(name, {})
@@ -78,6 +81,7 @@ class Hours:
         if first == self._expired:
             return set()
         self._expired = first
+        self._told.clear()
         gone = set()
         for name, of_metric in self._totals.items():
             for labels, hours in list(of_metric.items()):
@@ -89,8 +93,14 @@ class Hours:
         return gone
 
     def since(self, name: str, beginnings: Mapping[str, datetime]) -> dict[LabelValues, float]:
-        """A metric's sums by labels and, last, the window; nothing where the sum is 0. beginnings: of the windows."""
+        """A metric's sums by labels and, last, the window; nothing where the sum is 0. beginnings: of the windows.
+
+        The same object until that changes.
+        """
         firsts = {window: hour_of(beginning) for window, beginning in beginnings.items()}
+        told = self._told.get(name)
+        if told is not None and told[0] == firsts:
+            return told[1]
         for old in self._sums.keys() - firsts.values():
             del self._sums[old]
         found: dict[LabelValues, float] = {}
@@ -99,6 +109,7 @@ class Hours:
                 self._sums[first] = {name: self._sum(name, first) for name in self._totals}
             of_metric = self._sums[first].get(name, {})
             found.update({(*labels, window): amount for labels, amount in of_metric.items() if amount})
+        self._told[name] = firsts, found
         return found
 
     def of_metric(self, name: str, first: int, last: int) -> dict[LabelValues, list[float]]:

@@ -30,7 +30,7 @@ _Out = TypeVar("_Out")
 CHUNK_DOCUMENTS = (8, 40_000)  # least, most
 _CHUNK_DEADLINE = 30.0
 _CHUNK_SECONDS = 1.0
-_PIECES = 16
+_PIECES = 8
 _SIDE_BY_SIDE = 2
 _PROGRESS_LOG_SECONDS = 10.0
 _LEAST_PAUSE, _MOST_PAUSE = 1.0, 15.0
@@ -144,7 +144,8 @@ class History:
             end = id_at(kept)
         pieces = self._pieces(source, start, end)
         end = pieces[-1][1]
-        folded = self._side_by_side(lambda piece: self._fold_piece(source, piece, names, kept), pieces)
+        reading = self._read(source, kept if end > id_at(kept) else None, names)
+        folded = self._side_by_side(lambda piece: self._fold_piece(source, piece, reading), pieces)
         self._add(source, [one for piece in folded for one in piece], names, start, end)
 
     def _pieces(self, source: Source, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
@@ -157,10 +158,9 @@ class History:
             start = pieces[-1][1]
         return pieces
 
-    def _fold_piece(self, source: Source, piece: tuple[bytes, bytes], names: Collection[str], kept: datetime) -> Folded:
+    def _fold_piece(self, source: Source, piece: tuple[bytes, bytes], reading: Reading) -> Folded:
         """Counts a piece. Documents that have cells are not history."""
         start, end = piece
-        reading = self._read(source, kept if end > id_at(kept) else None, names)
         known = [document for document in source.order if start <= document < end]
         match: Document = {"_id": {"$gte": ObjectId(start), "$lt": ObjectId(end)}}
         if known:

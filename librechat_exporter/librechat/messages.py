@@ -58,11 +58,10 @@ Questions = Mapping[Link, Question]
 
 _KIND: Document = {
     "users": IS_USERS,
-    "failed": FAILED,
     "model": MODEL,
     "unfinished": UNFINISHED,
     "subagent": IS_SUBAGENTS,
-    "reason": when(FAILED, REASON, None),
+    "failed": when(FAILED, [REASON], None),  # evaluating FAILED once more takes a tenth of a fold's time
 }
 _EACH: Document = {"user": USER, "link": LINK, "tokens": TOKENS}
 # A message by itself, of bounded size: for Message.
@@ -107,14 +106,14 @@ class MessageKind(NamedTuple):
 
     @classmethod
     def of(cls, row: Document) -> "MessageKind":
-        reason = row.get("reason")
+        failed = row["failed"]
         return cls(
             row["users"],
-            row["failed"],
+            failed is not None,
             model_of(row["model"]),
             row["unfinished"],
             row["subagent"],
-            REASONS[reason] if reason is not None and reason >= 0 else None,
+            REASONS[failed[0]] if failed is not None and failed[0] >= 0 else None,
         )
 
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import ctypes
 import gc
+import json
 import logging
 import os
 import sqlite3
@@ -21,7 +22,7 @@ from librechat_exporter.http.web_config import AccessError
 from librechat_exporter.ledger import forgetting
 from librechat_exporter.ledger.state_file import State, StateError
 from librechat_exporter.librechat.database import connect
-from librechat_exporter.librechat.fields import IS_RATED, RATINGS_INDEX
+from librechat_exporter.librechat.fields import IS_RATED, RATINGS_INDEX, RATINGS_INDEX_OPTIONS
 from librechat_exporter.price_report import print_prices
 from librechat_exporter.settings import Settings, SettingsError
 
@@ -140,7 +141,7 @@ def print_indexes(settings: Settings) -> int:
     if librechat.has_ratings_index():
         print("// There is such an index already.")
     else:
-        print(RATINGS_INDEX)
+        print(f"db.messages.createIndex({json.dumps(RATINGS_INDEX)}, {json.dumps(RATINGS_INDEX_OPTIONS)})")
     return 0
 
 

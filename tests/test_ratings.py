@@ -57,7 +57,7 @@ def test_the_index_that_is_printed(
     rated = database["messages"].count_documents({"feedback.rating": {"$exists": True}})
     assert f"// It holds rated messages alone, {rated} now, and takes about " in printed
     [created] = re.findall(r"^db\.messages\.createIndex\((.*)\)$", printed, re.MULTILINE)
-    keys, options = json.loads("[" + re.sub(r"([{ ])(\$?\w+):", r'\1"\2":', created) + "]")
+    keys, options = json.loads(f"[{created}]")
     database["messages"].create_index(list(keys.items()), **options)
     plan = str(database["messages"].find(IS_RATED).explain()["queryPlanner"]["winningPlan"])
     assert options["name"] in plan

@@ -17,7 +17,7 @@ _Lines = dict[int, tuple[Sample, str]]
 
 class _Written(NamedTuple):
     family: PrometheusMetric
-    text: str
+    text: bytes
     lines: _Lines
 
 
@@ -34,7 +34,7 @@ class Exposition:
 
     def __init__(self, encode: Callable[[Collector], bytes]) -> None:
         self._encode = encode
-        self._end = encode(_Families()).decode()
+        self._end = encode(_Families())
         # By a family's name, type and help its comments; by a sample's name and label values its line up to the value.
         self._comments: dict[tuple[str, str, str], str] = {}
         self._beginnings: dict[tuple[str, ...], str] = {}
@@ -52,7 +52,7 @@ class Exposition:
             written[family.name] = one
             parts.append(one.text)
         self._written = written
-        return ("".join(parts) + self._end).encode()
+        return b"".join((*parts, self._end))
 
     def _family(self, family: PrometheusMetric, before: _Lines) -> _Written:
         lines: _Lines = {}
@@ -67,17 +67,17 @@ class Exposition:
                 parts.append(known[1])
         except KeyError:
             return _Written(family, self._write(family), {})
-        return _Written(family, "".join(parts), lines)
+        return _Written(family, "".join(parts).encode(), lines)
 
     def _line(self, sample: Sample) -> str:
         """Raises KeyError if its beginning is not known."""
         value: str = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
         return f"{self._beginnings[sample.name, *sample.labels.values()]} {value}\n"
 
-    def _write(self, family: PrometheusMetric) -> str:
+    def _write(self, family: PrometheusMetric) -> bytes:
         """By the library; the beginnings of its lines are kept."""
-        text = self._encode(_Families(family)).decode().removesuffix(self._end)
-        lines = text.split("\n")[:-1]
+        text = self._encode(_Families(family)).removesuffix(self._end)
+        lines = text.decode().split("\n")[:-1]
         comments = [line for line in lines if line.startswith("#")]
         lines = lines[len(comments) :]
         if len(self._beginnings) > _MOST_BEGINNINGS:

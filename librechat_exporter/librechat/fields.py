@@ -146,11 +146,11 @@ USAGE = {
 RATING_FIELD = "feedback.rating"
 RATING = f"${RATING_FIELD}"
 # Holds rated messages alone, and all that is read of them, so that the messages themselves are not read.
-RATINGS_INDEX = (
-    "db.messages.createIndex("
-    '{"feedback.rating": 1, "feedback.tag": 1, model: 1, endpoint: 1, updatedAt: 1, subagentTask: 1}, '
-    '{name: "librechat_exporter_ratings", partialFilterExpression: {"feedback.rating": {$exists: true}}})'
-)
+RATINGS_INDEX = dict.fromkeys((RATING_FIELD, "feedback.tag", "model", "endpoint", "updatedAt", "subagentTask"), 1)
+RATINGS_INDEX_OPTIONS: Document = {
+    "name": "librechat_exporter_ratings",
+    "partialFilterExpression": {RATING_FIELD: {"$exists": True}},
+}
 RATED_AT = "$updatedAt"
 TAG = {"$ifNull": [text("$feedback.tag"), when(is_null("$feedback.tag"), None, UNKNOWN)]}
 IS_RATED = {RATING_FIELD: {"$in": list(RATINGS)}} | NOT_SUBAGENTS

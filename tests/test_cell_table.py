@@ -106,6 +106,17 @@ def test_series_that_no_cell_has_any_more_are_deleted(tmp_path: Path) -> None:
     assert told(read(path)[document(4)]) == told(alike(4))
 
 
+def test_the_names_that_an_upgrade_settles_are_held_once() -> None:
+    """A hundred of them take 8 kB, and all that is open has them."""
+    one, other = Cell({}), Cell({})
+    one.settle(["a", "b"])
+    other.settle(["b"])
+    other.settle(["a"])
+    assert one.settled == {"a", "b"}
+    assert one.settled is other.settled
+    assert Cell.load((), one.dump()).settled is one.settled
+
+
 def read_open(state: State) -> dict[bytes, Cell]:
     found = state.source("messages")
     assert found is not None

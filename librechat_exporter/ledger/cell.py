@@ -1,7 +1,7 @@
 """Cells hold what open documents have been counted as."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from librechat_exporter.librechat.models import Model, model_of
@@ -28,7 +28,7 @@ class Pins(NamedTuple):
 
 
 _pins: dict[Pins, Pins] = {}
-NOT_SETTLED: frozenset[str] = frozenset()
+_names: dict[frozenset[str], frozenset[str]] = {}
 
 
 class Cell:
@@ -46,12 +46,12 @@ class Cell:
         samples: Mapping[Series, float],
         pins: Pins | None = None,
         row: int | None = None,
-        settled: frozenset[str] = NOT_SETTLED,
+        settled: frozenset[str] = frozenset(),
     ) -> None:
         self.hold(samples)
         self.pins = _shared(pins)
         self.row = row
-        self.settled = settled
+        self.settled = _same_names(settled)
 
     def hold(self, samples: Mapping[Series, float]) -> None:
         self.series = _shape(tuple(samples))
@@ -68,6 +68,10 @@ class Cell:
         """Of the metrics that it counts in."""
         return {name for name, _ in self.series}
 
+    def settle(self, names: Collection[str]) -> None:
+        """These metrics have changed their meaning."""
+        self.settled = _same_names(self.settled.union(names))
+
     def dump(self) -> str:
         """All but its series."""
         told = [self.pins, sorted(self.settled)] if self.pins is not None or self.settled else []
@@ -81,7 +85,7 @@ class Cell:
         return cls(
             dict(zip(series, amounts, strict=True)),
             Pins(model_of(pins[0]), *pins[1:]) if pins else None,
-            settled=frozenset(settled) if settled else NOT_SETTLED,
+            settled=frozenset(settled),
         )
 
 
@@ -105,6 +109,13 @@ def _shared(pins: Pins | None) -> Pins | None:
     if len(_pins) >= _SHAPES_REMEMBERED:
         _pins.clear()
     return _pins.setdefault(pins, pins)
+
+
+def _same_names(names: frozenset[str]) -> frozenset[str]:
+    """The same object for the same names: after an upgrade all that is open has them, and a hundred take 8 kB."""
+    if len(_names) >= _SHAPES_REMEMBERED:
+        _names.clear()
+    return _names.setdefault(names, names)
 
 
 def _shape(series: tuple[Series, ...]) -> tuple[Series, ...]:

@@ -135,6 +135,7 @@ class Source:
         """Lists all that is counted: a new metric misses all history, one that was off misses what came meanwhile."""
         held = state.counted if state is not None else {}
         after_newest = after(self.newest) if self.newest is not None else self.open_from
+        settled: set[str] = set()
         for name, (shape, changes) in self._shapes().items():
             before = held.get(name)
             if before is None or before.shape not in ("", shape):
@@ -145,10 +146,12 @@ class Source:
                 missing = [one for one in missing if one[0] < one[1]]
                 self.counted[name] = Counted(shape, changes, missing)
                 if before.changes != changes:
-                    for document, cell in self.cells.items():
-                        cell.settled |= {name}
-                        self.changed_cells.add(document)
+                    settled.add(name)
             self.changed_counted.add(name)
+        if settled:
+            for cell in self.cells.values():
+                cell.settle(settled)
+            self.changed_cells.update(self.cells)
         for name in held.keys() - self.counted.keys():
             off = held[name]
             if not off.missing or off.missing[-1][1] != END:

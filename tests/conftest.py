@@ -58,6 +58,12 @@ QUICK = (
 SERVERS = {"mongodb_uri", "mariadb"}
 
 
+def pytest_configure() -> None:
+    """Under `nohup`, what the tests start would ignore SIGHUP as well."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     is_left_out = collection_path.name.startswith("test_") and collection_path.name not in QUICK
     return True if config.getoption("--quick") and is_left_out else None

@@ -163,7 +163,6 @@ class OpenDocuments:
             kept = [one for one in source.order if one < source.open_from]
             with self.folding(source, deadline):
                 self.read(source, kept, now)
-                source.forget_unanswered()
             source.fresh, source.is_read = begun, True
         finally:
             source.reading_all.release()
@@ -190,8 +189,9 @@ class OpenDocuments:
             with self.folding(source, deadline):
                 ids = self._librechat.ids(source.fold.collection, start, READ_AT_ONCE)
                 some = ids if end is None else [one for one in ids if one < end]
-                self.read(source, some, now, dense=True)
-                if source.is_read:  # at a start it is enough once at the end: nothing else reads until then
+                try:
+                    self.read(source, some, now, dense=True)
+                finally:
                     source.forget_unanswered()
             with self._lock:
                 self._save(source)

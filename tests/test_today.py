@@ -107,6 +107,24 @@ def test_a_half_saved_answer_that_is_never_named_is_unknown(
     assert one.scrape()["librechat_messages_total", ()] == 1
 
 
+def test_a_half_saved_answer_is_waited_for_though_the_clock_is_ahead(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    one = exporter(NOW, doubts=True)
+    question = message(NOW, 1, isCreatedByUser=True, model=None)
+    database["messages"].insert_one(question)
+    one.scrape()
+    answer = message(NOW + 2 * SECOND, 2, parentMessageId="m1", unfinished=True, endpoint="agents", model=None)
+    database["messages"].insert_one(answer)
+    set_clock(one, NOW + timedelta(hours=1))
+    assert of(one.scrape(), "librechat_messages_per_model_total") == {}
+    database["messages"].update_one({"messageId": "m2"}, {"$set": {"unfinished": False, "model": "gpt-4o"}})
+    set_clock(one, NOW + 3 * SECOND)
+    values = one.scrape()
+    assert of(values, "librechat_messages_per_model_total") == {"gpt-4o": 1}
+    assert of(values, "librechat_answer_seconds_count") == {"gpt-4o": 1}
+
+
 def call(**fields: Any) -> Document:
     return {"type": "tool_call", "tool_call": {"name": "search", "type": "tool_call"} | fields}
 

@@ -199,7 +199,7 @@ class MessagesFold(Fold[MessageGroup]):
         """
         pins = cell.pins if cell is not None else None
         named, agent = self._named(reading, one, pins, labels)
-        model = None if one.is_nameless and made > reading.now - _NAMELESS else named
+        model = None if one.is_nameless and made > reading.trusted - _NAMELESS else named
         asked: Sequence[Question] = ()
         prompt, is_asked = None, True
         if not one.kind.by_user:

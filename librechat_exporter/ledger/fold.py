@@ -59,13 +59,14 @@ def _no_members() -> Members | None:
 class Reading:
     """A fold reads and counts with these, as of the server's time `now`.
 
-    kept: hours of windows are counted from then on; None if what is read is older. only: names of the metrics and kinds
-    that are counted; None stands for all. questions: users' messages that were met lately. read_members:
-    of Membership.
+    trusted: that time, as far as it is believed. kept: hours of windows are counted from then on; None if what is read
+    is older. only: names of the metrics and kinds that are counted; None stands for all. questions: users' messages
+    that were met lately. read_members: of Membership.
     """
 
     librechat: LibreChat
     now: datetime
+    trusted: datetime
     guard: LabelGuard
     kept: datetime | None
     only: Collection[str] | None = None

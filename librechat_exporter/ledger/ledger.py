@@ -306,7 +306,7 @@ class Ledger:
     ) -> Reading:
         now = now if now is not None else self._librechat.now()
         members = self.membership.for_counting
-        return Reading(self._librechat, now, self._guard, kept, only, source.questions, members)
+        return Reading(self._librechat, now, self.trusted(now), self._guard, kept, only, source.questions, members)
 
     def _add_history(self, source: Source, folded: Folded, names: Collection[str], start: bytes, end: bytes) -> None:
         with self._lock:

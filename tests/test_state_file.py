@@ -1,6 +1,7 @@
 """The state file: where it cannot be kept, whose it is, who may read it, and what can be taken out of it."""
 
 import fcntl
+import itertools
 import logging
 import sqlite3
 from pathlib import Path
@@ -184,12 +185,37 @@ def test_a_volume_that_comes_late_is_not_overwritten(
     mounted.write_text("")
     two = exporter(NOW, state_path=str(mounted / "ledger.sqlite"))
     assert two.scrape()[MESSAGES] == 0
-    mounted.unlink()
-    volume.rename(mounted)
+    with two.daemon.ledger._lock:  # else its ticker may write meanwhile
+        mounted.unlink()
+        volume.rename(mounted)
     two.daemon.ledger.tick()
     assert two.scrape()["librechat_exporter_state_persistent", ()] == 0
     two.close()
     assert exporter(NOW, state_path=str(mounted / "ledger.sqlite")).scrape()[MESSAGES] == 3
+
+
+def test_a_volume_that_comes_while_the_file_is_tried_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, mounted = tmp_path / "volume", tmp_path / "mounted"
+    one = State(str(volume / "ledger.sqlite"))
+    one.keep("which", "the volume's")
+    one.close()
+    mounted.write_text("")
+    two = State(str(mounted / "ledger.sqlite"))
+    looks, look = itertools.count(), State._file
+
+    def come(state: State) -> object:
+        if next(looks) == 1:
+            mounted.unlink()
+            volume.rename(mounted)
+        return look(state)
+
+    monkeypatch.setattr(State, "_file", come)
+    assert not two.return_to_disk()
+    assert not two.return_to_disk()
+    two.close()
+    assert State(str(mounted / "ledger.sqlite")).kept("which") == "the volume's"
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,12 @@ class State:
         """
         if self._held is _UNREAD or self._file() != self._held:
             return False
+        made = self._held
         try:
+            if made is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.touch(mode=0o600, exist_ok=False)  # fails if a volume with a file has come just now
+                made = self._file()
             connection = self._open_file()
             try:
                 self._connection.backup(connection)
@@ -165,7 +170,9 @@ class State:
                 raise
         except (sqlite3.Error, OSError) as error:
             log.debug("STATE_PATH %s still cannot be written: %s", self._path, error)
-            self._held = self._file()  # the attempt may have made it, or made it longer
+            found = self._file()
+            if found is None or (made is not None and found[:2] == made[:2]):
+                self._held = found  # the attempt may have made it longer
             return False
         self._connection.close()
         self._use(connection)

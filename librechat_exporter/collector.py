@@ -101,7 +101,7 @@ class Shown:
         self._held: tuple[tuple[object, ...], list[Family]] | None = None
 
     def families(self, make: Callable[[], Iterable[Family]], *values: object) -> list[Family]:
-        """What `make` made of these values, which are held, so that no other object takes their place in memory."""
+        """Those made of these values, which are held so that no other object takes their place in memory."""
         held = self._held
         if held is None or any(one is not other for one, other in zip(values, held[0], strict=True)):
             held = self._held = values, list(make())

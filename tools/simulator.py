@@ -401,10 +401,10 @@ class Simulator:
         self.save({key: value for key, value in {**answer, **shared, **told}.items() if key != "metadata"})
         return agent
 
-    def regenerate(self, of: Document | None = None) -> None:
-        """Another answer to one of the last questions, among those that match."""
-        match = PEOPLES | {"isCreatedByUser": True} | (of or {})
-        questions = list(self.database["messages"].find(match, sort=[("createdAt", -1)], limit=20))
+    def regenerate(self) -> None:
+        """Another answer to one of the last questions."""
+        last = self.database["messages"].find(PEOPLES | {"isCreatedByUser": True}, sort=[("createdAt", -1)], limit=20)
+        questions = list(last)
         if questions:
             self.reply(self.random.choice(questions))
 

@@ -102,7 +102,7 @@ _DOWN_PER_AGENT = _gauge(
     toggles=("rating", "agent"),
 )
 _KEPT = "older ratings, named"
-_NONE: list[Document] = []
+_NONE: list[Document] = []  # the same object on each scrape
 
 
 class _Older(NamedTuple):

@@ -144,7 +144,7 @@ class _BilledCollector(Collector):
         if scrape.totals.has_seen_all(*SEEN_BY_CLASS.values()):
             # Counted anew only when an hour has passed, or anybody was seen in another hour than before.
             seen = {name: scrape.totals.seen(kind) for name, kind in SEEN_BY_CLASS.items()}
-            if hour_of(scrape.now) != self._hour:
+            if hour_of(scrape.now) != self._hour:  # an equal number would be another object
                 self._hour = hour_of(scrape.now)
             yield from self._users.families(lambda: self._count(scrape, seen), self._hour, *seen.values())
 

@@ -1,5 +1,6 @@
 """A collector: what it is given, and what it gives."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.ledger.fold import Counting
+from librechat_exporter.ledger.kept_reading import KeptReading
 from librechat_exporter.ledger.totals import Totals
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.metrics.guard import LabelGuard
@@ -108,6 +110,9 @@ class Shown:
         return held[1]
 
 
+# So many series of what was read are kept across restarts at most.
+_MOST_KEPT = 1000
+
 # Values by metric and labels. A metric that is not in it, as of a collection that is not there, is not served.
 Values = Mapping[Metric, Mapping[LabelValues, float]]
 
@@ -123,14 +128,30 @@ class RefreshedCollector(Collector):
         self.metrics = metrics
         self._read = read
         self._values: Refreshed[Values] = Refreshed(name, at_once=0.0)
+        self._kept = KeptReading(repr([name, *((metric.name, metric.shape) for metric in metrics)]))
         self._shown = Shown()
 
     def data_age(self) -> float | None:
         return self._values.age
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        found = self._values.get(lambda: self._read(scrape.librechat), scrape.deadline, scrape.settings.state_refresh)
+        kept = self._kept.restored(scrape.ledger, scrape.now)
+        if kept is not None:
+            self._values.restore(self._from_json(kept.content), kept.age, kept.took)
+        found = self._values.get(lambda: self._read_and_keep(scrape), scrape.deadline, scrape.settings.state_refresh)
         yield from self._shown.families(lambda: self._families(scrape, found), found)
+
+    def _read_and_keep(self, scrape: Scrape) -> Values:
+        started = time.time()
+        found = self._read(scrape.librechat)
+        if sum(map(len, found.values())) <= _MOST_KEPT:
+            content = {metric.name: list(values.items()) for metric, values in found.items()}
+            self._kept.keep(scrape.ledger, content, started)
+        return found
+
+    def _from_json(self, content: dict[str, list[tuple[list[str], float]]]) -> Values:
+        values = {name: {tuple(labels): value for labels, value in of_one} for name, of_one in content.items()}
+        return {metric: values[metric.name] for metric in self.metrics if metric.name in values}
 
     @staticmethod
     def _families(scrape: Scrape, found: Values) -> Iterator[Family]:

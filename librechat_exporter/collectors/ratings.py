@@ -6,7 +6,6 @@ quarter of a minute, and less often the longer it takes; `librechat_exporter_dat
 ones are. Where an operator has made an index for ratings, all are read as the last day's are.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from librechat_exporter.collector import Collector, Scrape, Shown
-from librechat_exporter.ledger import Ledger
+from librechat_exporter.ledger.kept_reading import KeptReading
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document, is_between, when
 from librechat_exporter.librechat.fields import (
@@ -31,7 +30,7 @@ from librechat_exporter.librechat.fields import (
 from librechat_exporter.librechat.models import model_of, read_labels
 from librechat_exporter.metrics.metric import Family, LabelValues, Metric
 from librechat_exporter.metrics.samples import Samples
-from librechat_exporter.refreshed import AT_ONCE_SECONDS, Refreshed
+from librechat_exporter.refreshed import Refreshed
 from librechat_exporter.settings import Settings
 
 _WINDOW = timedelta(minutes=5)
@@ -101,7 +100,6 @@ _DOWN_PER_AGENT = _gauge(
     labels=("agent",),
     toggles=("rating", "agent"),
 )
-_KEPT = "older ratings, named"
 _NONE: list[Document] = []  # the same object on each scrape
 
 
@@ -160,7 +158,7 @@ class _RatingsCollector(Collector):
 
     def __init__(self) -> None:
         self._older: Refreshed[_Older] = Refreshed(self.name)
-        self._restored = False
+        self._kept = KeptReading("older ratings by model, agent and tag")
         self._has_index = False
         self._shown = Shown()
 
@@ -168,8 +166,10 @@ class _RatingsCollector(Collector):
         return self._older.age
 
     def collect(self, scrape: Scrape) -> Iterator[Family]:
-        if not self._restored:
-            self._restore(scrape.ledger)
+        kept = self._kept.restored(scrape.ledger, scrape.now)
+        if kept is not None:
+            until, rows = kept.content
+            self._older.restore(_Older(until, rows, Refreshed(self.name)), kept.age, kept.took)
         every = _NEWER_SECONDS if self._has_index else scrape.settings.state_refresh
         older = self._older.get(lambda: self._read_older(scrape), scrape.deadline, every)
         newer: list[Document] = _NONE
@@ -196,22 +196,12 @@ class _RatingsCollector(Collector):
         started = time.time()
         until = int((scrape.librechat.now() - _NEWER).timestamp())
         rows = _read(scrape.librechat, not_created_after(datetime.fromtimestamp(until, UTC)))
-        took = time.time() - started
-        if took > AT_ONCE_SECONDS:
-            scrape.ledger.keep(_KEPT, json.dumps([started, took, until, rows]))
+        self._kept.keep(scrape.ledger, [until, rows], started)
         # Both change at once: no scrape waits for the newer ones because the older ones have been read.
         begun = time.monotonic()
         found = _read(scrape.librechat, created_after(datetime.fromtimestamp(until, UTC)))
         newer.restore(found, 0.0, time.monotonic() - begun)
         return _Older(until, rows, newer)
-
-    def _restore(self, ledger: Ledger) -> None:
-        """After a restart, what was read before serves until it is read anew."""
-        self._restored = True
-        kept = ledger.kept(_KEPT)
-        if kept is not None:
-            started, took, until, rows = json.loads(kept)
-            self._older.restore(_Older(until, rows, Refreshed(self.name)), max(0.0, time.time() - started), took)
 
 
 def _count(samples: Samples, row: Document, model: str, agent: str | None) -> None:

@@ -145,8 +145,9 @@ class Ledger:
             except sqlite3.Error as error:
                 log.debug("%s could not be kept: %s", name, describe(error))
 
-    def kept(self, name: str) -> str | None:
-        """Returns the text that was kept under this name."""
+    def kept(self, name: str, now: datetime) -> str | None:
+        """Returns the text that was kept under this name. Raises HistoryPendingError, PyMongoError."""
+        self._check_identity(now)
         with self._lock:
             return self._state.kept(name)
 

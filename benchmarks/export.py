@@ -15,7 +15,8 @@ from benchmarks.scrape import peak_memory
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod
 from tools.private_server import die_with_parent
-from tools.simulator import Document, Simulator
+from tools.shapes import Document
+from tools.simulator import Simulator
 
 SCRIPT = Path(__file__).parent.parent / "historic-analysis" / "export_metrics.py"
 DATABASE = "bench_export"

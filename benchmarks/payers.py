@@ -18,7 +18,8 @@ from bson import ObjectId
 from benchmarks.scrape import median, memory_of, send_steadily
 from tests.conftest import Process
 from tools.mongod import Mongod
-from tools.simulator import Document, Simulator
+from tools.shapes import Document
+from tools.simulator import Simulator
 
 USERS, GROUPS, AGENTS = 50_000, 200, 1000
 HISTORY = 200_000

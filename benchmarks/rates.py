@@ -22,7 +22,8 @@ from benchmarks.scrape import memory_of
 from tests.conftest import Process
 from tools.mongod import Mongod
 from tools.private_server import die_with_parent
-from tools.simulator import Document, Simulator
+from tools.shapes import Document
+from tools.simulator import Simulator
 
 RATES = (2, 20, 60, 200)
 HISTORY = 100_000

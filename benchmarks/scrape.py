@@ -19,7 +19,8 @@ from pymongo.database import Database
 from librechat_exporter.librechat.fields import RATINGS_INDEX, RATINGS_INDEX_OPTIONS
 from tests.conftest import Process
 from tools.mongod import Mongod
-from tools.simulator import Document, Simulator
+from tools.shapes import Document
+from tools.simulator import Simulator
 
 SIZES = (10_000, 100_000, 1_000_000)
 DAYS = 60

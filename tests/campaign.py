@@ -19,7 +19,7 @@ import pytest
 
 from librechat_exporter.ledger.ledger import TICK_SECONDS
 from tests.conftest import METRICS_PY, Document, Process, with_read_only
-from tests.oracle import Values
+from tests.meanings import Values
 from tests.test_truth import Recorder, with_payers
 from tools.simulator import INDEXES
 

@@ -8,8 +8,8 @@ from bson import ObjectId
 from librechat_exporter.collectors import folds_of
 from tests import weird
 from tests.conftest import Document, Exporter
+from tests.meanings import Values
 from tests.offered import ALL, COLLECTORS, sample_names
-from tests.oracle import Values
 
 NOW = weird.NOW
 MESSAGES = ("librechat_messages_total", ())

@@ -29,7 +29,7 @@ from librechat_exporter.collector import Collector
 from librechat_exporter.daemon import Daemon
 from librechat_exporter.historic.tables import ALL, EXPORT_RUNS
 from librechat_exporter.settings import Settings
-from tests.oracle import Values
+from tests.meanings import Values
 from tools.containers import Containers, engines
 from tools.mariadb import MariaDB
 from tools.mongod import Mongod

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests import oracle
-from tests.oracle import Document
+from tests import meanings
+from tests.meanings import Document
 from tests.payers_oracle import Belonging, Price
 
 Rows = dict[tuple[Any, ...], list[float]]
@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 
 def label(value: Any) -> str:
     """MariaDB does not tell names apart that differ in trailing spaces."""
-    return (oracle.text(value) or "unknown").rstrip(" ")
+    return (meanings.text(value) or "unknown").rstrip(" ")
 
 
 class ExportOracle:
@@ -88,34 +88,34 @@ class ExportOracle:
 
     def _message(self, message: Document) -> None:
         day = self._day(message)
-        user = oracle.user(message)
+        user = meanings.user(message)
         if day is not None and user is not None:
             self.users[day].add(user)
-        model = oracle.model(message, self.collections.get("agents", ())).rstrip(" ")
+        model = meanings.model(message, self.collections.get("agents", ())).rstrip(" ")
         self._on_day(message, "daily_messages", (), 1, 0)
         for group in {one.rstrip(" ") for one in self.belonging.payers(user, "group")}:
             self._on_day(message, "daily_usage_by_group", (group,), 1, *[0] * 6)
             self._distinct(day, "daily_usage_by_group", group, user)
         agent = self.belonging.agents_name(message)
-        if agent is not None and not oracle.is_users(message):
-            self._on_day(message, "daily_usage_by_agent", (agent.rstrip(" "),), 1, oracle.failed(message), *[0] * 6)
+        if agent is not None and not meanings.is_users(message):
+            self._on_day(message, "daily_usage_by_agent", (agent.rstrip(" "),), 1, meanings.failed(message), *[0] * 6)
             self._distinct(day, "daily_usage_by_agent", agent.rstrip(" "), user)
-        prompt = 0.0 if oracle.is_users(message) else oracle.prompt(message, self.messages)
-        output = 0.0 if oracle.is_users(message) else oracle.tokens(message)
+        prompt = 0.0 if meanings.is_users(message) else meanings.prompt(message, self.messages)
+        output = 0.0 if meanings.is_users(message) else meanings.tokens(message)
         self._on_day(message, "daily_tokens_by_user", ((user or "unknown").rstrip(" "),), prompt, output)
-        if not oracle.is_users(message):
+        if not meanings.is_users(message):
             self._on_day(message, "daily_messages_by_model", (model,), 1)
             self._on_day(message, "daily_tokens_by_model", (model,), prompt, output)
-        if oracle.failed(message):
+        if meanings.failed(message):
             self._on_day(message, "daily_errors_by_model", (model,), 1)
         feedback = message.get("feedback")
         rating = feedback.get("rating") if isinstance(feedback, dict) else None
         if isinstance(feedback, dict) and rating in ("thumbsUp", "thumbsDown"):
             tag = feedback.get("tag")
-            tag = "" if tag in (None, "") else (oracle.text(tag) or "unknown").rstrip(" ")
+            tag = "" if tag in (None, "") else (meanings.text(tag) or "unknown").rstrip(" ")
             up = rating == "thumbsUp"
             self._on_day(message, "daily_ratings_by_model", (model, tag), up, not up)
-        for name, failed in oracle.tool_calls(message):
+        for name, failed in meanings.tool_calls(message):
             self._on_day(message, "daily_tool_calls", (name.rstrip(" "),), 1, failed)
 
     def _transaction(self, transaction: Document) -> None:
@@ -123,28 +123,28 @@ class ExportOracle:
         if kind not in ("prompt", "completion"):
             return
         raw, fresh, written, read, value = (
-            oracle.amount(transaction.get(name))
+            meanings.amount(transaction.get(name))
             for name in ("rawAmount", "inputTokens", "writeTokens", "readTokens", "tokenValue")
         )
         structured = kind == "prompt" and any(one is not None for one in (fresh, written, read))
-        counted = oracle.whole(fresh if structured else raw)
+        counted = meanings.whole(fresh if structured else raw)
         tokens = [
             counted if kind == "prompt" else 0,
-            oracle.whole(raw) if kind == "completion" else 0,
-            oracle.whole(read) if structured else 0,
-            oracle.whole(written) if structured else 0,
+            meanings.whole(raw) if kind == "completion" else 0,
+            meanings.whole(read) if structured else 0,
+            meanings.whole(written) if structured else 0,
         ]
-        cost = oracle.whole(value, 10_000) / 1e10
+        cost = meanings.whole(value, 10_000) / 1e10
         key = (label(transaction.get("model")), label(transaction.get("context")))
         day = self._day(transaction)
         prices = self.price(
-            oracle.text(transaction.get("model")) or "unknown", transaction["createdAt"] if day else None
+            meanings.text(transaction.get("model")) or "unknown", transaction["createdAt"] if day else None
         )
         listed = sum(count * each for count, each in zip(tokens, prices or (0, 0, 0, 0), strict=True)) / 1e12
         self._on_day(transaction, "daily_cost_by_model", key, *tokens, cost, listed)
         if prices is None and day is not None and self.first <= day <= self.last:
             self.unpriced.add((day, *key))
-        for group in {one.rstrip(" ") for one in self.belonging.payers(oracle.user(transaction), "group")}:
+        for group in {one.rstrip(" ") for one in self.belonging.payers(meanings.user(transaction), "group")}:
             self._on_day(transaction, "daily_usage_by_group", (group,), 0, 0, *tokens, cost)
         agent = self.belonging.answering(transaction)
         if agent is not None:

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 from librechat_exporter.folds import hours
 from librechat_exporter.ledger.totals import Totals
 from tests.conftest import Document
-from tests.oracle import Oracle, created_within, failed, is_users, tool_calls, user
+from tests.meanings import created_within, failed, is_users, tool_calls, user
+from tests.oracle import Oracle
 
 # A metric's name, its labels, the hour since 1970.
 Hourly = dict[tuple[str, tuple[str, ...], int], float]

@@ -4,11 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
-from tests.oracle import (
+from tests.meanings import (
     EPOCH,
-    WINDOWS,
     Document,
-    Oracle,
     amount,
     created_within,
     domain_of,
@@ -19,6 +17,7 @@ from tests.oracle import (
     user,
     whole,
 )
+from tests.oracle import WINDOWS, Oracle
 
 # Of a token of a model on a day, in parts of 1e-12 dollars: input, output, read from the cache, written to it.
 Price = Callable[[str, datetime | None], tuple[int, int, int, int] | None]

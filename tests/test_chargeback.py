@@ -15,7 +15,7 @@ from librechat_exporter.ledger import last_seen
 from librechat_exporter.settings import Settings
 from tests.chats import NOW, message, object_id
 from tests.conftest import Document, MakeExporter
-from tests.oracle import Values
+from tests.meanings import Values
 
 ANN, BOB, EVE = (ObjectId(one * 24) for one in "abc")
 SALT = "0123456789abcdef-salt"

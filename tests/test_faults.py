@@ -16,7 +16,7 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from tests.conftest import Document, MakeProcess, Process, with_read_only
-from tests.oracle import Values
+from tests.meanings import Values
 from tools.mongod import Mongod
 
 MESSAGES = ("librechat_messages_total", ())

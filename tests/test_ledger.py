@@ -37,7 +37,8 @@ from librechat_exporter.settings import Settings
 from tests import weird
 from tests.chats import MESSAGES, MESSAGES_FOLD, NOW, TOKENS, counters, message, object_id
 from tests.conftest import Document, Exporter, MakeExporter
-from tests.oracle import Oracle, Values, text
+from tests.meanings import Values, text
+from tests.oracle import Oracle
 
 FEW = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -15,7 +15,7 @@ from pymongo.database import Database
 from tests import weird
 from tests.conftest import Document, MakeExporter
 from tests.hours_oracle import counted_by_hour, hours_and_days
-from tests.oracle import Values
+from tests.meanings import Values
 from tests.payers_oracle import PayersOracle
 from tests.test_privileges import documented_collections
 

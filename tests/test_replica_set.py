@@ -20,7 +20,7 @@ from pymongo.write_concern import WriteConcern
 from librechat_exporter.librechat.database import LibreChat
 from tests.chats import MESSAGES, NOW, counters, message, set_clock
 from tests.conftest import Document, Exporter, MakeExporter, MakeProcess, Process
-from tests.oracle import Values
+from tests.meanings import Values
 from tools.mongod import ReplicaSet
 from tools.simulator import Simulator
 

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from tests.chats import counters, message, object_id
 from tests.conftest import Document, MakeProcess, Process
-from tests.oracle import Values
+from tests.meanings import Values
 from tests.payers_oracle import PayersOracle
 
 pytestmark = pytest.mark.no_cover

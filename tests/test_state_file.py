@@ -15,7 +15,7 @@ from librechat_exporter.ledger.state_file import State, StateError, StateInUseEr
 from librechat_exporter.settings import Settings
 from tests.chats import MESSAGES, NOW, message
 from tests.conftest import Document, MakeExporter, MakeProcess
-from tests.oracle import Values
+from tests.meanings import Values
 
 PERSISTENT = ("librechat_exporter_state_persistent", ())
 

@@ -8,7 +8,7 @@ from pymongo.database import Database
 
 from tests.chats import NOW, message, object_id, set_clock
 from tests.conftest import Document, MakeExporter
-from tests.oracle import Values
+from tests.meanings import Values
 
 SECOND = timedelta(seconds=1)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from tests import oracle
+from tests import meanings
 from tests.conftest import Document, MakeProcess, Process
 from tools.prometheus import Prometheus
 from tools.simulator import Simulator
@@ -104,26 +104,26 @@ class Recorder(Simulator):
         question = self.database["messages"].find_one({"messageId": answer["parentMessageId"]})
         assert question is not None
         self._count("librechat_messages_total", 1)
-        self._count("librechat_input_tokens_total", oracle.tokens(question))
+        self._count("librechat_input_tokens_total", meanings.tokens(question))
         self._charge("messages", question["user"], 1)
         return answer
 
     def reply(self, question: Document) -> Document:
         answer = super().reply(question)
         agents = list(self.database["agents"].find())
-        model = oracle.model(answer, agents)
-        failed = oracle.failed(answer)
+        model = meanings.model(answer, agents)
+        failed = meanings.failed(answer)
         self._count("librechat_messages_total", 1)
         self._charge("messages", answer["user"], 1)
         self._count("librechat_error_messages_total", failed)
-        self._count("librechat_output_tokens_total", oracle.tokens(answer))
+        self._count("librechat_output_tokens_total", meanings.tokens(answer))
         self._count("librechat_messages_per_model_total", 1, model=model)
         self._count("librechat_errors_per_model_total", failed, model=model)
-        self._count("librechat_input_tokens_per_model_total", oracle.tokens(question), model=model)
-        self._count("librechat_output_tokens_per_model_total", oracle.tokens(answer), model=model)
-        if oracle.tokens(answer) > 0:
+        self._count("librechat_input_tokens_per_model_total", meanings.tokens(question), model=model)
+        self._count("librechat_output_tokens_per_model_total", meanings.tokens(answer), model=model)
+        if meanings.tokens(answer) > 0:
             self._count("librechat_answer_tokens_count", 1, model=model)
-            self._count("librechat_answer_tokens_sum", oracle.tokens(answer), model=model)
+            self._count("librechat_answer_tokens_sum", meanings.tokens(answer), model=model)
             self._count("librechat_answer_tokens_bucket", 1, model=model, le="+Inf")
         usage = answer.get("metadata", {}).get("usage", {})
         for token_type, tokens in usage.items():
@@ -133,7 +133,7 @@ class Recorder(Simulator):
             self._count("librechat_answer_seconds_count", 1, model=model)
         if not failed:
             self.answers[("class", "unclassified"), ("model", model), ("window", "30d")] += 1
-        calls = list(oracle.tool_calls(answer))
+        calls = list(meanings.tool_calls(answer))
         for agent in agents:
             if agent["id"] == answer.get("model"):
                 self._count("librechat_agent_answers_total", 1, agent=agent["name"])

@@ -24,7 +24,7 @@ from librechat_exporter.page.health import readiness
 from librechat_exporter.settings import Settings
 from tests.chats import MESSAGES, TOKENS, message
 from tests.conftest import Document, MakeExporter
-from tests.oracle import Values
+from tests.meanings import Values
 from tests.payers_oracle import PayersOracle
 from tests.test_oracle import differences
 from tests.weird import NOW

@@ -11,7 +11,7 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from tests.conftest import Document, Exporter, MakeExporter
-from tests.oracle import Values
+from tests.meanings import Values
 
 NOW = datetime(2026, 3, 4, 15, 6, 7, tzinfo=UTC)
 ANN, BOB, CAT = (ObjectId(bytes([0x69] * 11 + [number])) for number in range(3))

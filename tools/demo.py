@@ -19,7 +19,7 @@ from librechat_exporter.faults import describe
 from tools.mongod import Mongod, NoMongodError
 from tools.private_server import die_with_parent
 from tools.prometheus import Prometheus
-from tools.simulator import Document
+from tools.shapes import Document
 from tools.university import University
 
 ADDRESS = "127.0.0.1"

@@ -23,7 +23,7 @@ from librechat_exporter.daemon import Daemon
 from librechat_exporter.settings import Settings
 from tools.mongod import Mongod
 from tools.prometheus import Prometheus
-from tools.simulator import Document
+from tools.shapes import Document
 from tools.university import University
 
 RULES = Path(__file__).parent.parent / "prometheus-dev" / "rules"

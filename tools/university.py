@@ -15,7 +15,8 @@ from typing import Any
 from bson import ObjectId
 from pymongo.database import Database
 
-from tools.simulator import GROUPS, ROOT, Document, Simulator
+from tools.shapes import Document
+from tools.simulator import GROUPS, ROOT, Simulator
 
 # A model's share of answers, its provider, and how many seconds half of its answers take.
 _MODELS = {

@@ -20,14 +20,10 @@ def test_every_line_is_an_object(process: MakeProcess) -> None:
     assert all(line["time"].endswith("+00:00") for line in lines)
 
 
-def checked(tmp_path: Path, **environment: str) -> str:
+def checked(mongodb_uri: str, tmp_path: Path, **environment: str) -> str:
     """The output of --check on a terminal."""
     ours, theirs = pty.openpty()
-    given = {
-        "PATH": os.environ["PATH"],
-        "TERM": "xterm",
-        "MONGODB_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1",
-    }
+    given = {"PATH": os.environ["PATH"], "TERM": "xterm", "MONGODB_URI": mongodb_uri}
     command = [sys.executable, str(METRICS_PY), "--check"]
     subprocess.run(command, cwd=tmp_path, env=given | environment, stdout=theirs, check=False, timeout=30)
     os.close(theirs)
@@ -35,6 +31,6 @@ def checked(tmp_path: Path, **environment: str) -> str:
         return terminal.read1(100_000).decode()
 
 
-def test_check_is_coloured_on_a_terminal_alone(tmp_path: Path) -> None:
-    assert "\x1b[32mok" in checked(tmp_path)
-    assert "\x1b[" not in checked(tmp_path, NO_COLOR="1")
+def test_check_is_coloured_on_a_terminal_alone(mongodb_uri: str, tmp_path: Path) -> None:
+    assert "\x1b[32mok" in checked(mongodb_uri, tmp_path)
+    assert "\x1b[" not in checked(mongodb_uri, tmp_path, NO_COLOR="1")

@@ -123,12 +123,15 @@ class RefreshedCollector(Collector):
     Equal series, as of labels that the guard makes one, add up.
     """
 
-    def __init__(self, name: str, metrics: tuple[Metric, ...], read: Callable[[LibreChat], Values]) -> None:
+    def __init__(
+        self, name: str, metrics: tuple[Metric, ...], read: Callable[[LibreChat], Values], settings: str = ""
+    ) -> None:
+        """settings: those that the values depend on."""
         self.name = name
         self.metrics = metrics
         self._read = read
         self._values: Refreshed[Values] = Refreshed(name, at_once=0.0)
-        self._kept = KeptReading(repr([name, *((metric.name, metric.shape) for metric in metrics)]))
+        self._kept = KeptReading(repr([name, settings, *((metric.name, metric.shape) for metric in metrics)]))
         self._shown = Shown()
 
     def data_age(self) -> float | None:

@@ -251,7 +251,7 @@ def test_mongodb_killed_within_a_day(
 ) -> None:
     """The days before it are there, those after it are named, and a rerun writes them."""
 
-    def killing(librechat: LibreChat, match: Document, *rest: Any) -> list[Billed]:
+    def killing(librechat: LibreChat, match: Document, *rest: Any) -> tuple[list[Billed], list[Billed]]:
         if lonely.process is not None and match["createdAt"]["$gte"] == datetime(2026, 2, 20, tzinfo=UTC):
             lonely.kill()
         return read_charged(librechat, match, *rest)
@@ -277,7 +277,7 @@ def test_a_day_that_mongodb_refuses_is_named(
     """The other days are written. (The refusal is a real one, of an expression that fails.)"""
     broken = date(2026, 2, 10)
 
-    def refused(librechat: LibreChat, match: Document, *rest: Any) -> list[Billed]:
+    def refused(librechat: LibreChat, match: Document, *rest: Any) -> tuple[list[Billed], list[Billed]]:
         if match["createdAt"]["$gte"].date() == broken:
             librechat.aggregate("transactions", {"$expr": {"$toInt": "no number"}})
         return read_charged(librechat, match, *rest)

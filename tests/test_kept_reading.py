@@ -30,13 +30,13 @@ class Colours:
         self.number = number
         self.readings = 0
 
-    def collector(self, metric: Metric) -> RefreshedCollector:
+    def collector(self, metric: Metric, settings: str = "") -> RefreshedCollector:
         def read(_: LibreChat) -> Values:
             self.readings += 1
             shades = ("light",) * (len(metric.labels) - 1)
             return {metric: {(f'"{colour}\n', *shades): self.readings for colour in range(self.number)}}
 
-        return RefreshedCollector("colours", (metric,), read)
+        return RefreshedCollector("colours", (metric,), read, settings)
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +75,11 @@ def test_a_value_of_another_form_is_read_anew(chats: Database[Document], exporte
     one = exporter(offered=[colours.collector(of("colour"))])
     one.scrape()
     one.close()
-    values = exporter(offered=[colours.collector(of("colour", "shade"))]).scrape()
-    assert values["librechat_colours", (("colour", '"0\n'), ("shade", "light"))] == 2
+    two = exporter(offered=[colours.collector(of("colour", "shade"))])
+    assert two.scrape()["librechat_colours", (("colour", '"0\n'), ("shade", "light"))] == 2
+    two.close()
+    values = exporter(offered=[colours.collector(of("colour", "shade"), "USAGE_WINDOWS=1d")]).scrape()
+    assert values["librechat_colours", (("colour", '"0\n'), ("shade", "light"))] == 3
 
 
 def test_more_than_a_thousand_series_are_read_anew(chats: Database[Document], exporter: MakeExporter) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from librechat_exporter.folds.payers import Payers
@@ -83,11 +84,14 @@ class TransactionsFold(Fold[Billed]):
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
         by = {name for one in self.countings if reading.wants(*one.names) for name in one.by}
-        groups = read_charged(reading.librechat, match, reading.span, by)
+        groups, of_agents = read_charged(reading.librechat, match, reading.span, by)
         charged = (
             [one._replace(payers=self._payers.of(reading, one.user)) for one in groups] if BY_USER in by else groups
         )
-        return self.count(reading, charged), self._seen(groups)
+        samples = self.count(reading, charged)
+        wanted = self._of_agents if reading.only is None else self._of_agents.intersection(reading.only)
+        samples.update(self.count(replace(reading, only=wanted), of_agents))
+        return samples, self._seen(groups)
 
     def _seen(self, billed: Iterable[Billed]) -> Seen:
         """When the users of chat requests were last seen, to the hour, by the class of the model."""

@@ -212,9 +212,10 @@ def _cost(
     skipped = 0
     wanted = {BY_ANSWER: True, BY_USER: telling.members is not None, BY_DAY: telling.prices is not None}
     by = {name for name, is_wanted in wanted.items() if is_wanted}
-    for billed in read_charged(librechat, near | created_between(start, end), None, by):
-        if billed.kind not in ("prompt", "completion"):
-            continue
+    charged, of_agents = read_charged(librechat, near | created_between(start, end), None, by)
+    for billed in filter(_is_spent, of_agents):
+        usage.bill_agent(billed)
+    for billed in filter(_is_spent, charged):
         usage.bill(billed)
         tokens = (billed.tokens, 0) if billed.kind == "prompt" else (0, billed.tokens)
         amounts = (*tokens, *(billed.cache or (0, 0)), round(Decimal(billed.usd), MONEY_DIGITS))
@@ -224,6 +225,10 @@ def _cost(
         row[-1] = None if listed is None or row[-1] is None else row[-1] + listed
         skipped += billed.skipped
     return [(*names, *amounts) for names, amounts in sums.items()], skipped
+
+
+def _is_spent(billed: Billed) -> bool:
+    return billed.kind in ("prompt", "completion")
 
 
 def _listed(billed: Billed, prices: PriceList | None) -> Decimal | None:

@@ -58,6 +58,9 @@ class Usage:
     def bill(self, billed: Billed) -> None:
         for group in self._groups_of(billed.user):
             group.bill(billed)
+
+    def bill_agent(self, billed: Billed) -> None:
+        """Of those of an agent's answers, which bill() has as well."""
         if billed.agent is not None:
             self._agents[billed.agent.rstrip(" ")].bill(billed)
 

@@ -271,11 +271,6 @@ def billed_for(answers: list[str]) -> Document:
     return {ANSWER_FIELD: {"$in": answers}}
 
 
-def not_billed_for(answers: list[str]) -> Document:
-    """Matches all other transactions."""
-    return {ANSWER_FIELD: {"$nin": answers}}
-
-
 AMOUNTS = {name: parts(f"${name}") for name in ("rawAmount", "inputTokens", "writeTokens", "readTokens")}
 AMOUNTS["tokenValue"] = parts("$tokenValue", CREDIT_PARTS)
 HAS_AMOUNTS = {"$and": [is_amount("$rawAmount"), is_amount("$tokenValue")]}

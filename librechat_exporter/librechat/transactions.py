@@ -20,7 +20,6 @@ from librechat_exporter.librechat.fields import (
     USER,
     billed_for,
     hour_of_creation,
-    not_billed_for,
 )
 from librechat_exporter.librechat.models import Answer, read_agents_answers
 from librechat_exporter.metrics.guard import MAX_LABEL_LENGTH
@@ -46,7 +45,7 @@ class Billed(NamedTuple):
     cache: tokens read from and written to it; None if the transactions do not tell them apart.
     charged, granted: credits, of which one has CREDIT_PARTS. skipped: transactions whose amounts are no numbers, or
     absurd ones; those count as 0. hour, users: hours since 1970, None if they were not created in the time asked for,
-    and whose they are, if these were asked for.
+    and whose they are, if these were asked for. answers: messageIds of those that they are for, if these were.
 
     day: of createdAt, in UTC; None if that is no date that can be meant. user, answer: by BY, if that was asked for.
     payers: whom they are charged to, by kind. agent: its name, if they are for an agent's answer. counted: names of the
@@ -63,6 +62,7 @@ class Billed(NamedTuple):
     skipped: int
     hour: int | None = None
     users: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
     day: date | None = None
     user: str | None = None
     answer: Answer | None = None
@@ -87,6 +87,7 @@ class Billed(NamedTuple):
             skipped=row["skipped"] if key["kind"] else 0,
             hour=hour,
             users=tuple(str(one) for one in row.get("users", ()) if one),
+            answers=tuple(one for one in row.get("answers", ()) if one),
             day=_EPOCH + timedelta(days=day) if day >= 0 else None,
             user=user,
             answer=(user, answer) if answer else None,
@@ -114,41 +115,42 @@ class Billed(NamedTuple):
 
 
 def read_billed(
-    librechat: LibreChat, match: Document, created: Span | None = None, by: Collection[str] = ()
+    librechat: LibreChat,
+    match: Document,
+    created: Span | None = None,
+    by: Collection[str] = (),
+    *,
+    answers: bool = False,
 ) -> list[Billed]:
     """The matching transactions by kind, model and context; several rows can be of the same.
 
     created: by the hour too, and with their users; the hour is that of createdAt, if that lies after the first of
-    these and not after the last. by: set apart by these of BY as well.
+    these and not after the last. by: set apart by these of BY as well. answers: with those that they are for.
     """
     key = BILLED | {name: BY[name] for name in by}
     sums: Document = {name: {"$sum": parts} for name, parts in AMOUNTS.items()}
     sums |= {"granted": {"$sum": GRANTED}, "skipped": {"$sum": _SKIPPED}}
     if created is not None:
         key, sums = key | {"hour": hour_of_creation(*created)}, sums | {"users": {"$addToSet": USER}}
+    if answers:
+        sums |= {"answers": {"$addToSet": ANSWER}}
     rows = librechat.aggregate("transactions", match, {"$group": {"_id": key} | sums})
     return [Billed.of(row["_id"], row, _hour(row["_id"].get("hour"))) for row in rows]
 
 
-def read_charged(librechat: LibreChat, match: Document, created: Span | None, by: Collection[str]) -> list[Billed]:
-    """The same, with the agents if it is by answers: those for answers of agents are set apart so, as few others need
-    to be."""
-    others = set(by) - {BY_ANSWER}
-    if BY_ANSWER not in by or not librechat.size("agents"):
-        return read_billed(librechat, match, created, others)
-    agents = read_agents_answers(librechat, _read_answers(librechat, match))
+def read_charged(
+    librechat: LibreChat, match: Document, created: Span | None, by: Collection[str]
+) -> tuple[list[Billed], list[Billed]]:
+    """The same, and, if it is by answers, once more those for answers of agents: with the agents, by users and
+    answers, as few others need to be set apart so."""
+    has_agents = BY_ANSWER in by and bool(librechat.size("agents"))
+    billed = read_billed(librechat, match, created, set(by) - {BY_ANSWER}, answers=has_agents)
+    agents = read_agents_answers(librechat, {answer for one in billed for answer in one.answers})
     if not agents:
-        return read_billed(librechat, match, created, others)
-    ids = sorted({message for _, message in agents})
-    rest = read_billed(librechat, {"$and": [match, not_billed_for(ids)]}, created, others)
-    found = read_billed(librechat, {"$and": [match, billed_for(ids)]}, created, {*others, BY_USER, BY_ANSWER})
-    return [*rest, *(one._replace(agent=agents.get(one.answer) if one.answer else None) for one in found)]
-
-
-def _read_answers(librechat: LibreChat, match: Document) -> list[str]:
-    """The messageIds of the answers that the matching transactions are billed for."""
-    rows = librechat.aggregate("transactions", match, {"$group": {"_id": None, "answers": {"$addToSet": ANSWER}}})
-    return [answer for row in rows for answer in row["answers"] if answer]
+        return billed, []
+    of_these = {"$and": [match, billed_for(sorted({message for _, message in agents}))]}
+    found = read_billed(librechat, of_these, by=(BY_USER, BY_ANSWER))
+    return billed, [one._replace(agent=agents[one.answer]) for one in found if one.answer in agents]
 
 
 def _hour(value: float | None) -> int | None:

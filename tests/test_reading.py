@@ -211,7 +211,7 @@ def test_what_comes_after_an_answer_that_is_full_of_known_ids_is_read(
 def test_of_a_clock_that_steps_back_between_question_and_answer_nothing_is_missed(
     database: Database[Document], exporter: MakeExporter
 ) -> None:
-    """What was asked for before begins too late then, and is asked for again."""
+    """Ids that were asked for before begin too late then, and are asked for again."""
     one = exporter(NOW)
     database["messages"].insert_one(message(NOW, 1))
     one.scrape()

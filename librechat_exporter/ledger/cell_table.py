@@ -65,7 +65,7 @@ class CellTable:
         self.forget_shapes()
 
     def forget_shapes(self) -> None:
-        """What was written may not be there, as after a transaction that failed."""
+        """Rows that were written may not be there, as after a transaction that failed."""
         self._shapes.clear()
 
 

@@ -124,14 +124,14 @@ class RefreshedCollector(Collector):
     """
 
     def __init__(
-        self, name: str, metrics: tuple[Metric, ...], read: Callable[[LibreChat], Values], settings: str = ""
+        self, name: str, metrics: tuple[Metric, ...], read: Callable[[LibreChat], Values], depends_on: str = ""
     ) -> None:
-        """settings: those that the values depend on."""
+        """depends_on: settings that the values depend on; what was read with others does not serve after a restart."""
         self.name = name
         self.metrics = metrics
         self._read = read
         self._values: Refreshed[Values] = Refreshed(name, at_once=0.0)
-        self._kept = KeptReading(repr([name, settings, *((metric.name, metric.shape) for metric in metrics)]))
+        self._kept = KeptReading(repr([name, depends_on, *((metric.name, metric.shape) for metric in metrics)]))
         self._shown = Shown()
 
     def data_age(self) -> float | None:

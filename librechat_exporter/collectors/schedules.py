@@ -56,10 +56,10 @@ def _read_keys_used(librechat: LibreChat, windows: Windows) -> Values:
 
 def collectors(settings: Settings) -> list[Collector]:
     windows = Windows(settings.windows, settings.metrics_timezone)
-    said = f"{settings.windows} {settings.metrics_timezone}"
+    depends_on = f"{settings.windows} {settings.metrics_timezone}"
     return [
-        RefreshedCollector("schedule_runs", (_RUNS,), lambda librechat: _read_runs(librechat, windows), said),
+        RefreshedCollector("schedule_runs", (_RUNS,), lambda librechat: _read_runs(librechat, windows), depends_on),
         RefreshedCollector(
-            "agent_api_keys_used", (_KEYS_USED,), lambda librechat: _read_keys_used(librechat, windows), said
+            "agent_api_keys_used", (_KEYS_USED,), lambda librechat: _read_keys_used(librechat, windows), depends_on
         ),
     ]

@@ -89,6 +89,7 @@ class TransactionsFold(Fold[Billed]):
             [one._replace(payers=self._payers.of(reading, one.user)) for one in groups] if BY_USER in by else groups
         )
         samples = self.count(reading, charged)
+        # Those of agents are among the groups as well, which count in all other metrics.
         wanted = self._of_agents if reading.only is None else self._of_agents.intersection(reading.only)
         samples.update(self.count(replace(reading, only=wanted), of_agents))
         return samples, self._seen(groups)

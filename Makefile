@@ -1,11 +1,12 @@
 # These need nothing but make, a shell and Python 3; the rest they get themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-image test-browser pictures lint bench faults docs golden
+.PHONY: help demo test test-quick test-image test-browser coverage pictures lint bench faults docs golden
 
 # Certificate authorities of the machine's own count too, as behind a proxy that opens TLS.
 export UV_SYSTEM_CERTS ?= 1
 UV = uv=$$(tools/bootstrap.sh) && "$$uv"
 RUN = $(UV) run --locked --all-groups
+PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 COMPOSE = */docker-compose*.yml deploy/*/docker-compose*.yml
 
 help:
@@ -14,6 +15,7 @@ help:
 	@echo "make test-quick the tests that need no server, on any machine"
 	@echo "make test-image the image built on two Debians, and the Compose stack, run for real; needs root"
 	@echo "make test-browser  the page in a real browser, Debian's Chromium"
+	@echo "make coverage   all tests again, slower, and the branches that they take"
 	@echo "make bench      the measurements of docs/performance.md"
 	@echo "make faults     an hour of faults, load and endurance"
 	@echo "make docs       write all that is generated from the code anew"
@@ -37,7 +39,12 @@ lint:
 test: lint
 	tools/debian-packages.sh
 	tools/newer-debian.sh
-	$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	$(RUN) $(PYTEST)
+
+coverage:
+	tools/debian-packages.sh
+	tools/newer-debian.sh
+	$(RUN) $(PYTEST) --cov --cov-report=term:skip-covered
 
 test-quick:
 	@$(UV) run --locked --group quick pytest -n auto --quick

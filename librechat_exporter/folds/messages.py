@@ -23,7 +23,6 @@ from librechat_exporter.librechat.messages import (
     Messages,
     Question,
     Usage,
-    count_threads,
     first_answers,
     look_up,
     questions_among,
@@ -238,28 +237,26 @@ class MessagesFold(Fold[MessageGroup]):
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
         latest = (reading.now + _AHEAD).timestamp()
-        found = read_messages(reading.librechat, match, tools=True, created=True, usage=True, latest=latest)
+        found = read_messages(
+            reading.librechat, match, tools=True, created=True, usage=True, threads=True, latest=latest
+        )
         name_servers(reading.librechat, found)
         models = (messages.kind.model for messages in found if not messages.kind.subagent)
         labels = read_labels(reading.librechat, models)
         agents = [labels.get(messages.kind.model, ("", None))[1] for messages in found]
-        return self.count(reading, self._history(reading, match, found, labels)), self._seen(reading, found, agents)
+        return self.count(reading, self._history(reading, found, labels)), self._seen(reading, found, agents)
 
-    def _history(
-        self, reading: Reading, match: Document, found: Collection[Messages], labels: _Labels
-    ) -> Iterator[MessageGroup]:
+    def _history(self, reading: Reading, found: Collection[Messages], labels: _Labels) -> Iterator[MessageGroup]:
         of_people = [messages for messages in found if not messages.kind.subagent]
         questions = read_questions(reading.librechat, of_people)
         for messages in of_people:
             asked = () if messages.kind.by_user else messages.asked(questions)
             payers = self._payers.of_all(reading, messages.users)
             yield _group(reading, messages, *labels[messages.kind.model], asked, payers)
-        kind = next((one.kind for one in found if one.kind.subagent and not one.kind.by_user), None)
-        if kind is not None:
-            threads = count_threads(reading.librechat, match)
-            agents = read_subagents(reading.librechat, (thread for thread in threads if thread is not None))
-            for thread, count in threads.items():
-                yield MessageGroup(kind, None, agents.get(thread or "", UNKNOWN), [0] * count)
+        of_subagents = [messages for messages in found if messages.kind.subagent]
+        threads = read_subagents(reading.librechat, (one.thread for one in of_subagents if one.thread is not None))
+        for messages in of_subagents:
+            yield MessageGroup(messages.kind, None, threads.get(messages.thread or "", UNKNOWN), messages.tokens)
 
     def _seen(self, reading: Reading, found: Iterable[Messages], agents: Iterable[str | None]) -> Seen:
         """When each user was last seen, also on each day; with an answer of an agent, to the hour. agents: of the

@@ -119,7 +119,8 @@ LINK = when(IS_USERS, text(f"${MESSAGE_ID_FIELD}", LONGEST_ID), text(f"${PARENT_
 # A sub-agent's thread is written by machines: its messages name their task, its conversation the thread.
 IS_SUBAGENTS = {"$ne": [{"$ifNull": ["$subagentTask", None]}, None]}
 NOT_SUBAGENTS: Document = {"subagentTask": is_nothing()}
-OF_SUBAGENTS: Document = {"$nor": [NOT_SUBAGENTS]}
+# The conversationId of such a thread; null for people's chats.
+THREAD = when(IS_SUBAGENTS, CONVERSATION, None)
 
 
 class Without(NamedTuple):

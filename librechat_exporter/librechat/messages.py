@@ -20,11 +20,11 @@ from librechat_exporter.librechat.fields import (
     MESSAGE_ID_FIELD,
     MODEL,
     NOT_SUBAGENTS,
-    OF_SUBAGENTS,
     PARENT_FIELD,
     RATING,
     RATINGS,
     TAG,
+    THREAD,
     TOKENS,
     UNFINISHED,
     USAGE,
@@ -126,7 +126,8 @@ class Messages:
     created: createdAt as a Unix time; 0 if it is no date that can be meant, or was not asked for; negative if it is
     more than a day before the time of the `_id`, as of an imported chat.
     tool_calls: of each message, if tools were asked for. usage: of all together, if that was asked for.
-    rating, tag: of each of them, None where there is none, if ratings were asked for.
+    thread: the conversationId of the sub-agent's thread that all are of, if threads were asked for. rating, tag: of
+    each of them, None where there is none, if ratings were asked for.
     """
 
     def __init__(self, row: Document, latest: float = float("inf")) -> None:
@@ -138,6 +139,7 @@ class Messages:
         self.created = _created(row.get("created", [0] * len(self.users)), latest)
         self.tool_calls = [() if tools is None else tool_calls(tools) for tools in row.get("tools", ())]
         self.usage = _usage(row)
+        self.thread: str | None = row["_id"].get("thread")
         rated = row["_id"].get("rated") or {}
         self.rating: str | None = rated.get("rating")
         self.tag: str | None = (rated.get("tag") or "")[:MAX_LABEL_LENGTH] or None
@@ -170,7 +172,7 @@ class Message(Messages):
         self.tool_calls = [tool_calls(row["tools"]) if row["tools"] is not None else ()]
         self.usage = _usage(row)
         self.is_nameless = row["written"] and not self.kind.model and not self.kind.by_user
-        self.thread: str | None = row["conversation"] if self.kind.subagent else None
+        self.thread = row["conversation"] if self.kind.subagent else None
         self.conversation = hash(row["conversation"]) if row["conversation"] else None
         self.unsettled: bool = row["unsettled"]
 
@@ -222,31 +224,28 @@ def read_messages(
     tools: bool = False,
     created: bool = False,
     usage: bool = False,
+    threads: bool = False,
     ratings: bool = False,
     latest: float = float("inf"),
 ) -> list[Messages]:
     """The matching messages, by what they share.
 
-    tools, created, usage: with these. ratings: set apart by rating and tag. latest: of Messages.
+    tools, created, usage: with these. threads: those of sub-agents set apart by thread. ratings: all set apart by
+    rating and tag. latest: of Messages.
     """
     shared, each = dict(_KIND), dict(_EACH)
     if created:
         each["created"] = CREATED
     if tools:
         each["tools"] = TOOLS
+    if threads:
+        shared["thread"] = THREAD
     if ratings:
         shared["rated"] = when({"$in": [RATING, list(RATINGS)]}, {"rating": RATING, "tag": TAG}, None)
     group = {"_id": shared} | {name: {"$push": expression} for name, expression in each.items()}
     if usage:
         group |= {f"usage_{name}": {"$sum": expression} for name, expression in USAGE.items()}
     return [Messages(row, latest) for row in librechat.aggregate("messages", match, {"$group": group})]
-
-
-def count_threads(librechat: LibreChat, match: Document) -> dict[str | None, int]:
-    """Counts the matching answers in sub-agents' threads, by the thread's conversationId."""
-    group = {"$group": {"_id": {"thread": CONVERSATION, "users": IS_USERS}, "count": {"$sum": 1}}}
-    rows = librechat.aggregate("messages", {"$and": [match, OF_SUBAGENTS]}, group)
-    return {row["_id"].get("thread"): row["count"] for row in rows if not row["_id"]["users"]}
 
 
 def read_users(librechat: LibreChat, match: Document) -> set[str]:

@@ -218,7 +218,7 @@ def test_no_interleaving_lowers_a_counter_or_loses_what_was_shown(
     mongodb_uri: str, database: Database[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A tick at a time of its own would see what no scrape saw.
-    monkeypatch.setattr("librechat_exporter.ledger.ledger.Ledger._repeat", lambda *_arguments: None)
+    monkeypatch.setattr("librechat_exporter.ledger.background.Background._repeat", lambda *_arguments: None)
     monkeypatch.setattr(Life, "place", (mongodb_uri, database, tmp_path), raising=False)
     run_state_machine_as_test(
         Life,
@@ -236,7 +236,7 @@ def test_a_process_that_was_never_asked_decides_nothing(database: Database[Docum
     """The next process decides what is history, and does not read all of it one by one."""
     database["messages"].insert_many([message(NOW - timedelta(days=3, seconds=n), n) for n in range(5)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("librechat_exporter.ledger.ledger.Ledger._repeat", lambda *_arguments: None)
+        patch.setattr("librechat_exporter.ledger.background.Background._repeat", lambda *_arguments: None)
         exporter(NOW).close()
         one = exporter(NOW)
     assert one.scrape()[MESSAGES] == 5

@@ -173,7 +173,7 @@ def reads_all(query: Document, database: Database[Document]) -> bool:
 def test_a_scrape_asks_once_for_all_that_is_new(
     database: Database[Document], exporter: MakeExporter, listener: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("librechat_exporter.ledger.ledger.Ledger._repeat", lambda *_arguments: None)
+    monkeypatch.setattr("librechat_exporter.ledger.background.Background._repeat", lambda *_arguments: None)
     Simulator(database, users=5).fill(300, days=2, end=datetime.now(UTC))
     one = exporter(enable_rating_metrics=False)  # so few are read on every scrape
     one.folded()

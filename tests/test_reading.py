@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from librechat_exporter.ledger.reading import halved, is_documents_fault
+from librechat_exporter.ledger.source import Source
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.messages import read_messages
 from tests.chats import MESSAGES, NOW, TOKENS, message, object_id, set_clock
@@ -73,6 +74,32 @@ def test_one_source_that_fails_keeps_no_other_from_being_folded(
     with pytest.raises(KeyError):
         one.daemon.ledger.tick()
     assert one.daemon.ledger._sources["users"].totals["librechat_registered_users_total"] == {(): 1}
+
+
+def test_two_sources_are_read_at_a_time_until_all_are_read_and_one_from_then_on(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger.background.Background._repeat", lambda *_arguments: None)
+    database["messages"].insert_one(message(NOW, 1))
+    ledger = exporter(NOW).daemon.ledger
+    tick_source = ledger._tick_source
+    reading: list[str] = []
+    most = 0
+
+    def slowly(source: Source, now: datetime) -> None:
+        nonlocal most
+        reading.append(source.fold.name)
+        most = max(most, len(reading))
+        time.sleep(0.05)
+        tick_source(source, now)
+        reading.remove(source.fold.name)
+
+    monkeypatch.setattr(ledger, "_tick_source", slowly)
+    ledger.tick()
+    assert most == 2
+    most = 0
+    ledger.tick()
+    assert most == 1
 
 
 @pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)], ids=["open", "history"])

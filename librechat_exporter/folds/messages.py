@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from zoneinfo import ZoneInfo
+
+from bson import ObjectId
 
 from librechat_exporter.folds.payers import Payers
 from librechat_exporter.ledger.active_days import ACTIVE_DAYS, DAYS_KEPT, Calendar
@@ -165,7 +167,7 @@ class MessagesFold(Fold[MessageGroup]):
             if one.kind.subagent:
                 counted.append(self._found_subagents(reading, one, cell, threads))
             else:
-                counted.append(self._found(reading, one, row["_id"].generation_time, cell, labels, questions))
+                counted.append(self._found(reading, one, row["_id"], cell, labels, questions))
         agents = [one.pins.agent if one.pins is not None else None for one in counted]
         return counted, self._seen(reading, found, agents)
 
@@ -187,18 +189,16 @@ class MessagesFold(Fold[MessageGroup]):
         self,
         reading: Reading,
         one: Message,
-        made: datetime,
+        document: ObjectId,
         cell: Cell | None,
         labels: _Labels,
         questions: Mapping[Link, Question],
     ) -> Found:
-        """An agent that is given another model, and a question that is edited, move no count of an answer.
-
-        made: the time of its `_id`.
-        """
+        """An agent that is given another model, and a question that is edited, move no count of an answer."""
         pins = cell.pins if cell is not None else None
         named, agent = self._named(reading, one, pins, labels)
-        model = None if one.is_nameless and made > reading.trusted - _NAMELESS else named
+        is_waited_for = one.is_nameless and document.generation_time > reading.trusted - _NAMELESS
+        model = None if is_waited_for else named
         asked: Sequence[Question] = ()
         prompt, is_asked = None, True
         if not one.kind.by_user:
@@ -209,7 +209,7 @@ class MessagesFold(Fold[MessageGroup]):
                 prompt = before if before is not None else question.tokens
             asked = (question._replace(tokens=prompt or 0),)
         counted = cell.names() if cell is not None else frozenset()
-        waits = self._payers.are_unknown(reading, one.user, made)
+        waits = self._payers.are_unknown(reading, one.user, document)
         payers = self._payers.of_all(reading, one.users) if not waits else {}
         group = _group(reading, one, model, agent, asked, payers, counted)
         created = abs(one.moment)

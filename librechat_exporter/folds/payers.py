@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from datetime import datetime
 from typing import Any
+
+from bson import ObjectId
 
 from librechat_exporter.ledger.fold import Counting, Reading
 from librechat_exporter.librechat.fields import UNKNOWN
@@ -22,15 +23,15 @@ class Payers:
         self._kinds = sorted({one.labels[0] for one in metrics if one.labels} & {GROUP, DOMAIN, USER})
         self._name_user = name_user
 
-    def are_unknown(self, reading: Reading, user: str | None, made: datetime) -> bool:
-        """The user of a document that was made then may have come since users were read: who pays is not known yet.
+    def are_unknown(self, reading: Reading, user: str | None, document: ObjectId) -> bool:
+        """The user of this document may have come since users were read: who pays is not known yet.
 
         Raises PyMongoError, TimeoutError.
         """
         if user is None or not {GROUP, DOMAIN}.intersection(self._kinds):
             return False
         members = reading.members
-        return members is not None and members.may_lack(user, made)
+        return members is not None and members.may_lack(user, document.generation_time)
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

@@ -69,14 +69,13 @@ class TransactionsFold(Fold[Billed]):
         found = []
         for one, row, names, answer in zip(groups, rows, counted, wanted, strict=True):
             agent = agents.get(answer) if answer is not None else None
-            made = row["_id"].generation_time
-            waits = self._payers.are_unknown(reading, one.user, made)
+            waits = self._payers.are_unknown(reading, one.user, row["_id"])
             payers = self._payers.of(reading, one.user) if not waits else {}
             charged = one._replace(agent=agent, payers=payers, counted=names)
             created = abs(row["created"]) / 1000
             is_past = created <= reading.now.timestamp()
             may_be_answered = answer is not None and answer not in agents
-            is_awaited = may_be_answered and made > reading.now - _AWAITED
+            is_awaited = may_be_answered and row["_id"].generation_time > reading.now - _AWAITED
             is_final = is_past and not may_be_answered and not waits
             is_unsettled = is_awaited or waits or reading.is_coming(created)
             found.append(Found(self.count(reading, (charged,)), final=is_final, unsettled=is_unsettled))

@@ -13,13 +13,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
+from librechat_exporter.faults import HistoryPendingError, describe
+from librechat_exporter.ledger.background import Background
 from librechat_exporter.ledger.binding import Binding, Verdict
 from librechat_exporter.ledger.clock import Clock
 from librechat_exporter.ledger.fold import Fold, Reading, kept_from
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 60.0
 # Of what a source has open, one reading.
 _TICK_DEADLINE = 40.0
+# At a start, one is read while others are counted: all that is shown waits for it. Later nothing does.
+_FIRST_SIDE_BY_SIDE = 2
 _REMEMBER_SECONDS = 3600.0
 # New documents are read so often, whether anybody scrapes or not, so that a scrape finds few.
 POLL_SECONDS = 1.0
@@ -71,8 +75,7 @@ class Ledger:
         self._state = state
         self._windows = windows
         self._lock = threading.RLock()
-        self._stop = threading.Event()
-        self._faults = FaultLog()
+        self._background = Background()
         self._identity_lock = threading.Lock()
         self._identity_checked = False
         self._remembered_at = float("-inf")
@@ -98,7 +101,6 @@ class Ledger:
         self._history = History(
             librechat, self._sources.values(), self._reading, self._add_history, self._kept_from, self._pass_over
         )
-        self._threads: list[threading.Thread] = []
 
     def _load(self, fold: Fold[Any]) -> Source:
         source = Source(fold, self._guard)
@@ -160,21 +162,14 @@ class Ledger:
 
     def start(self) -> None:
         """Starts the ticker, the poller, and the thread that folds history."""
-        ticks = "The ledger's ticker", self.tick, TICK_SECONDS
-        polls = "Reading new documents", self.poll, POLL_SECONDS, POLL_SECONDS
-        ticker = threading.Thread(target=self._repeat, args=ticks, name="ticker", daemon=True)
-        poller = threading.Thread(target=self._repeat, args=polls, name="poller", daemon=True)
-        self._threads = [ticker, poller, self._history.thread]
-        for thread in self._threads:
-            thread.start()
+        self._background.repeat("ticker", "The ledger's ticker", self.tick, TICK_SECONDS)
+        self._background.repeat("poller", "Reading new documents", self.poll, POLL_SECONDS, POLL_SECONDS)
+        self._background.run(self._history.thread)
 
     def close(self, seconds: float = 2.0) -> None:
         """Stops the background, waiting that long at most for what it is doing, and closes the state file."""
-        self._stop.set()
         self._history.stop()
-        end = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+        self._background.end(seconds)
         with self._lock:
             self._save(*self._sources.values())
             self._state.close()
@@ -185,15 +180,14 @@ class Ledger:
         with pymongo.timeout(_TICK_DEADLINE):
             now = self._librechat.now()
             self._check_identity(now, again=True)
-        errors: list[Exception] = []
-        for source in self._sources.values():
-            if self._stop.is_set():
-                return
-            try:
-                with pymongo.timeout(_TICK_DEADLINE):
-                    self._tick_source(source, self._librechat.now())
-            except Exception as error:  # noqa: BLE001
-                errors.append(error)  # one source must not keep the others from being read
+        sources = list(self._sources.values())
+        with ThreadPoolExecutor(_FIRST_SIDE_BY_SIDE, thread_name_prefix="ticker") as threads:
+            tried = (
+                map(self._tried, sources) if all(one.is_read for one in sources) else threads.map(self._tried, sources)
+            )
+            errors = [error for error in tried if error is not None]
+        if self._background.ending.is_set():
+            return
         believed = self.trusted(now)
         with self._lock:
             self._last_seen.forget_old(believed)
@@ -203,6 +197,17 @@ class Ledger:
         self._remember()
         if errors:
             raise errors[0]
+
+    def _tried(self, source: Source) -> Exception | None:
+        """Reads one source, and returns what failed: it must not keep the others from being read."""
+        if self._background.ending.is_set():
+            return None
+        try:
+            with pymongo.timeout(_TICK_DEADLINE):
+                self._tick_source(source, self._librechat.now())
+        except Exception as error:  # noqa: BLE001
+            return error
+        return None
 
     def _tick_source(self, source: Source, now: datetime) -> None:
         self._plan(source, now)
@@ -240,19 +245,6 @@ class Ledger:
     def _kept_from(self) -> datetime:
         """The first hour that is kept for windows."""
         return kept_from(self.trusted(self._librechat.now()), self._windows.kept)
-
-    def _repeat(self, what: str, work: Callable[[], None], every: float, first: float = 0.0) -> None:
-        """Does the work until the ledger is closed, with pauses of so many seconds, and the first after so many."""
-        self._stop.wait(first)
-        while not self._stop.is_set():
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001
-                if not self._stop.is_set():
-                    self._faults.failed(what, error)
-            else:
-                self._faults.succeeded(what)
-            self._stop.wait(every)
 
     def poll(self) -> None:
         """Reads new documents everywhere. What MongoDB refuses the next scrape tells."""

@@ -1,9 +1,9 @@
 """Transactions: what LibreChat bills."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, timedelta
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from librechat_exporter.librechat.database import LibreChat, Span
 from librechat_exporter.librechat.expressions import Document, when
@@ -29,11 +29,12 @@ _SKIPPED = when(HAS_AMOUNTS, 0, 1)
 BY_USER, BY_ANSWER, BY_DAY = "user", "answer", "day"
 BY = {BY_USER: USER, BY_ANSWER: ANSWER, BY_DAY: DAY_OF_CREATION}
 _EPOCH = date(1970, 1, 1)
+# What they are set apart by, and its field in a transaction's row.
+_KEYS = {name: f"key_{name}" for name in BILLED} | {name: f"by_{name}" for name in BY}
 # A transaction by itself: for Billed.of_row.
 TRANSACTION_ROW: Document = (
-    {f"key_{name}": expression for name, expression in BILLED.items()}
+    {_KEYS[name]: expression for name, expression in (BILLED | BY).items()}
     | AMOUNTS
-    | {f"by_{name}": expression for name, expression in BY.items()}
     | {"granted": GRANTED, "skipped": _SKIPPED, "created": CREATED}
 )
 
@@ -71,8 +72,9 @@ class Billed(NamedTuple):
     counted: Collection[str] = frozenset()
 
     @classmethod
-    def of(cls, key: Document, row: Document, hour: int | None = None) -> "Billed":
-        """key: what BILLED and BY give; row: what AMOUNTS, GRANTED and HAS_AMOUNTS give, or their sums."""
+    def of(cls, key: Document, row: Document, hour: int | None, users: Iterable[Any]) -> "Billed":
+        """key: what BILLED and BY give; row: what AMOUNTS, GRANTED and HAS_AMOUNTS give, or their sums. users: what
+        USER gives."""
         model, context = ((key[name] or UNKNOWN)[:MAX_LABEL_LENGTH] for name in ("model", "context"))
         raw, fresh, written, read, charged = (int(row[name]) for name in AMOUNTS)
         user, answer, day = str(key["user"]) if key.get("user") else None, key.get("answer"), key.get("day", -1)
@@ -86,7 +88,7 @@ class Billed(NamedTuple):
             granted=int(row["granted"]),
             skipped=row["skipped"] if key["kind"] else 0,
             hour=hour,
-            users=tuple(str(one) for one in row.get("users", ()) if one),
+            users=tuple(str(one) for one in users if one),
             answers=tuple(one for one in row.get("answers", ()) if one),
             day=_EPOCH + timedelta(days=day) if day >= 0 else None,
             user=user,
@@ -96,8 +98,8 @@ class Billed(NamedTuple):
     @classmethod
     def of_row(cls, row: Document, hour: int | None) -> "Billed":
         """row: what TRANSACTION_ROW gives."""
-        key = {name: row[f"key_{name}"] for name in BILLED} | {name: row[f"by_{name}"] for name in BY}
-        return cls.of(key, row | {"users": (key["user"],)}, hour)
+        key = {name: row[field] for name, field in _KEYS.items()}
+        return cls.of(key, row, hour, (key["user"],))
 
     @property
     def token_type(self) -> str:
@@ -105,8 +107,9 @@ class Billed(NamedTuple):
 
     def by_token_type(self) -> dict[str, int]:
         """Tokens: input or output, and those of the cache if they are told apart."""
-        cached = dict(zip(("cache_read", "cache_write"), self.cache or (), strict=False))
-        return {self.token_type: self.tokens} | cached
+        if self.cache is None:
+            return {self.token_type: self.tokens}
+        return {self.token_type: self.tokens, "cache_read": self.cache[0], "cache_write": self.cache[1]}
 
     @property
     def usd(self) -> float:
@@ -135,7 +138,7 @@ def read_billed(
     if answers:
         sums |= {"answers": {"$addToSet": ANSWER}}
     rows = librechat.aggregate("transactions", match, {"$group": {"_id": key} | sums})
-    return [Billed.of(row["_id"], row, _hour(row["_id"].get("hour"))) for row in rows]
+    return [Billed.of(row["_id"], row, _hour(row["_id"].get("hour")), row.get("users", ())) for row in rows]
 
 
 def read_charged(

@@ -165,6 +165,21 @@ def test_what_was_polled_counts_though_no_scrape_saw_it(database: Database[Docum
     assert one.scrape()[MESSAGES] == 20
 
 
+def test_what_is_polled_is_held_no_longer_than_it_counts(database: Database[Document], exporter: MakeExporter) -> None:
+    """Nobody scrapes an exporter for hours: memory does not grow."""
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 0))
+    one.scrape()
+    for number in range(1, 31):
+        set_clock(one, NOW + timedelta(minutes=number))
+        database["messages"].insert_one(message(NOW + timedelta(minutes=number), number))
+        one.daemon.ledger.poll()
+    recent = one.daemon.ledger._sources["messages"].recent
+    held = recent._waiting, recent._within, recent._entering, recent._leaving
+    assert sum(map(len, held)) <= 13
+    assert one.scrape()["librechat_messages_5m", ()] == 5
+
+
 def test_what_may_not_be_read_any_more_is_polled_rarely(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

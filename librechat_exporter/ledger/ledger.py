@@ -265,6 +265,8 @@ class Ledger:
                 source.polled_from = time.monotonic() + _POLL_PAUSE
             except TimeoutError:
                 continue  # it is being read
+            with self._lock:
+                source.recent.follow(now)
         self.save()
 
     # Counting.

@@ -12,6 +12,7 @@ from librechat_exporter.metrics.metric import LabelValues, Metric, Series
 _T = TypeVar("_T")
 
 LENGTH = timedelta(minutes=5)
+_BEHIND = timedelta(seconds=2)
 _PLACES_REMEMBERED = 20_000
 
 
@@ -102,6 +103,13 @@ class Recent:
             if self._within.get(entry.document) is entry:
                 del self._within[entry.document]
                 self._count(entry, -1)
+
+    def follow(self, now: datetime) -> None:
+        """Moves them on though nobody asks, so that not all that comes is held, and who asks finds little to do. They
+        stay a little behind, as going back, for one who asked before now, is slow."""
+        behind = now - _BEHIND
+        if behind.timestamp() > self._now:
+            self.advance(behind)
 
     def _count(self, entry: _Entry, sign: int) -> None:
         places = self._places.get(entry.series)

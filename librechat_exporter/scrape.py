@@ -96,6 +96,17 @@ class _Run:
     done: threading.Event = field(default_factory=threading.Event)
 
 
+def _by_source(collectors: Iterable[Collector]) -> list[Collector]:
+    """First one of each of the ledger's sources, so that threads that work side by side read different ones."""
+    read: set[str] = set()
+    first: list[Collector] = []
+    others: list[Collector] = []
+    for collector in collectors:
+        (others if read.issuperset(collector.sources) else first).append(collector)
+        read.update(collector.sources)
+    return first + others
+
+
 class Runner:
     """Runs the collectors that are enabled."""
 
@@ -118,6 +129,7 @@ class Runner:
             if settings.toggles.issuperset(metric.toggles)
         )
         self._collectors = [collector for collector in collectors if not enabled.isdisjoint(collector.metrics)]
+        self._in_turn = _by_source(self._collectors)
         self._family_names = {metric.family().name for metric in enabled}
         self._lock = threading.Lock()
         self._current: _Run | None = None
@@ -202,7 +214,7 @@ class Runner:
                 return
             self._faults.succeeded("MongoDB")
             run.up = True
-            pending = deque(self._collectors)
+            pending = deque(self._in_turn)
             workers = [self._threads.submit(self._work, pending, run, now)]
             wait(workers, FIRST_PATIENCE_SECONDS)
             while pending:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from librechat_exporter.ledger.cell import MOST_SHARED, Cell, Pins
 from librechat_exporter.ledger.state_file import SourceState, State
+from librechat_exporter.metrics.metric import Series
 
 LABEL = st.text(st.characters(codec="utf-8"), max_size=8)
 SERIES = st.tuples(st.sampled_from(["one", "two"]), st.lists(LABEL, max_size=2).map(tuple))
@@ -37,9 +38,9 @@ def alike(number: int) -> Cell:
     return Cell({(f"librechat_messages_per_something_{name}_total", ("a", "b")): number for name in range(15)})
 
 
-def save(state: State, cells: dict[bytes, Cell], dropped: Iterable[bytes] = ()) -> None:
+def save(state: State, cells: dict[bytes, Cell], expired: Iterable[Series] = ()) -> None:
     with state.transaction():
-        state.save("messages", SourceState(BEGINNING, cells=cells), dropped, ())
+        state.save("messages", SourceState(BEGINNING, cells=cells), expired)
 
 
 def read(path: Path) -> dict[bytes, Cell]:
@@ -81,8 +82,8 @@ def test_series_that_were_rolled_back_are_written_again(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     state = State(str(path))
 
-    def full() -> Iterator[bytes]:
-        yield document(3)
+    def full() -> Iterator[Series]:
+        yield "one", ()
         raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(sqlite3.OperationalError):
@@ -96,10 +97,12 @@ def test_series_that_no_cell_has_any_more_are_deleted(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     state = State(str(path))
     large = Cell({("one", (str(number),)): number for number in range(MOST_SHARED + 1)})
-    save(state, {document(1): alike(1), document(2): Cell({("one", ()): 1}), document(3): large})
-    save(state, {}, dropped=(document(1),))
+    cells = {document(1): Cell({("one", ()): 1}), document(2): alike(1), document(3): large}
+    save(state, cells)
+    with state.transaction():
+        state.save("messages", SourceState(document(5)), (), kept={document(1), document(3)})
     state.tidy()
-    assert sorted(read_open(state)) == [document(2), document(3)]
+    assert sorted(read_open(state)) == [document(1), document(3)]
     save(state, {document(4): alike(4)})
     state.close()
     assert shapes(path) == 2

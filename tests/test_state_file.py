@@ -4,8 +4,9 @@ import fcntl
 import itertools
 import logging
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from pymongo.database import Database
@@ -13,7 +14,7 @@ from pymongo.database import Database
 from librechat_exporter.cli import forget_label
 from librechat_exporter.ledger.state_file import State, StateError, StateInUseError
 from librechat_exporter.settings import Settings
-from tests.chats import MESSAGES, NOW, message
+from tests.chats import MESSAGES, NOW, message, set_clock
 from tests.conftest import Document, MakeExporter, MakeProcess
 from tests.meanings import Values
 
@@ -231,6 +232,30 @@ def test_a_damaged_state_is_set_aside(
     assert values["librechat_exporter_state_persistent", ()] == 1
     [aside] = tmp_path.glob("ledger.sqlite.damaged-*")
     assert aside.read_bytes() == content
+
+
+def test_a_disk_that_fails_for_hours_leaves_no_cells_of_what_was_sealed_meanwhile(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_state: State) -> NoReturn:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    one = exporter(NOW)
+    database["messages"].insert_many([message(NOW, n) for n in range(5)])
+    one.scrape()
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "transaction", fail)
+        for hour in range(1, 5):
+            set_clock(one, NOW + timedelta(hours=hour))
+            database["messages"].insert_many([message(NOW + timedelta(hours=hour), 5 * hour + n) for n in range(5)])
+            assert one.scrape()[PERSISTENT] == 0
+            one.daemon.ledger.tick()
+    assert one.scrape()[PERSISTENT] == 1
+    ledger = one.daemon.ledger
+    [(cells,)] = ledger._state._connection.execute("SELECT count(*) FROM open WHERE source = 'messages'")
+    assert cells == len(ledger._sources["messages"].cells) == 5
+    one.close()
+    assert exporter(NOW + timedelta(hours=4)).scrape()[MESSAGES] == 25
 
 
 def test_a_disk_that_fills_up_loses_nothing(

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from librechat_exporter.ledger.cell import MOST_SHARED, Cell
 from librechat_exporter.metrics.metric import Series
@@ -54,10 +54,11 @@ class CellTable:
             self._shapes[cell.series] = shape
         return shape, None
 
-    def drop(self, source: str, documents: Iterable[bytes]) -> None:
-        """Deletes the cells of these documents. Their series stay until tidy()."""
-        rows = ((source, document.hex()) for document in documents)
-        self._connection.executemany("DELETE FROM open WHERE source = ? AND id = ?", rows)
+    def drop(self, source: str, before: bytes, kept: Collection[bytes]) -> None:
+        """Deletes the cells before this `_id` but those that are kept. Their series stay until tidy()."""
+        rows = self._connection.execute("SELECT id FROM open WHERE source = ? AND id < ?", (source, before.hex()))
+        gone = [(source, document) for (document,) in rows if bytes.fromhex(document) not in kept]
+        self._connection.executemany("DELETE FROM open WHERE source = ? AND id = ?", gone)
 
     def tidy(self) -> None:
         """Deletes series that no cell has any more."""

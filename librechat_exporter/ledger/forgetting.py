@@ -36,7 +36,7 @@ def forget_label(state: State, folds: Iterable[Fold[Any]], label: str, value: st
             if any(map(is_of, cell.series))
         }
         with state.transaction():
-            state.save(fold.name, SourceState(source.open_from, cells=cells), (), series)
+            state.save(fold.name, SourceState(source.open_from, cells=cells), series)
         forgotten += len(series)
     state.forget_label(label, value)
     state.forget_kind(of_kind(kind_by(label), value))

@@ -328,7 +328,7 @@ class Ledger:
         try:
             with self._state.transaction():
                 for source in changed:
-                    self._state.save(source.fold.name, source.changes(), source.dropped_cells, source.expired)
+                    self._state.save(source.fold.name, source.changes(), source.expired, source.kept)
                 self._state.save_seen(seen.unsaved, seen.days.unsaved, self._unsaved_labels)
         except Exception as error:  # noqa: BLE001
             if not self._save_failed:

@@ -91,7 +91,7 @@ class Source:
         self._families: dict[str, tuple[Family, dict[LabelValues, int], set[LabelValues]]] = {}
         self.changed_totals: set[Series] = set()
         self.changed_cells: set[bytes] = set()
-        self.dropped_cells: set[bytes] = set()
+        self.has_sealed = False  # since it was saved
         self.expired: set[Series] = set()
         self.changed_counted: set[str] = set()
         changed = self._restore(state) if state is not None else []
@@ -163,7 +163,7 @@ class Source:
     def has_changed(self) -> bool:
         """There is something to save; not as long as it is not decided what is history."""
         return self.is_planned and bool(
-            self.changed_totals or self.changed_cells or self.dropped_cells or self.expired or self.changed_counted
+            self.changed_totals or self.changed_cells or self.has_sealed or self.expired or self.changed_counted
         )
 
     def changes(self) -> SourceState:
@@ -175,10 +175,15 @@ class Source:
             {document: self.cells[document] for document in self.changed_cells},
         )
 
+    @property
+    def kept(self) -> frozenset[bytes] | None:
+        """Those before open_from that are open still, if there are others no more that were saved."""
+        return frozenset(self.order[: bisect.bisect_left(self.order, self.open_from)]) if self.has_sealed else None
+
     def changes_saved(self) -> None:
         self.changed_totals.clear()
         self.changed_cells.clear()
-        self.dropped_cells.clear()
+        self.has_sealed = False
         self.expired.clear()
         self.changed_counted.clear()
 
@@ -277,12 +282,10 @@ class Source:
         for document in sealed:
             del self.cells[document]
         self.changed_cells.difference_update(sealed)
-        self.dropped_cells.update(sealed)
         self.unsettled.difference_update(sealed)
         self.passed_over.difference_update(sealed)
         self.open_from = before
-        if self.counted and sealed:
-            self.changed_counted.add(next(iter(self.counted)))  # so that open_from is saved
+        self.has_sealed = self.has_sealed or bool(sealed)
 
     def forget_unanswered(self) -> None:
         """Forgets questions without an answer: if one comes, it is looked up which was the first.

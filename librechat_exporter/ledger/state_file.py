@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -267,10 +267,12 @@ class State:
             self._cells.forget_shapes()
             raise
 
-    def save(self, name: str, changed: SourceState, dropped: Iterable[bytes], expired: Iterable[Series]) -> None:
+    def save(
+        self, name: str, changed: SourceState, expired: Iterable[Series], kept: Collection[bytes] | None = None
+    ) -> None:
         """Writes what of a source has changed, within a transaction.
 
-        dropped: documents whose cells are no longer needed; expired: series that are not.
+        expired: series that are no longer needed. kept: after a seal, all documents before open_from whose cells are.
         """
         connection = self._connection
         connection.execute("INSERT OR REPLACE INTO source VALUES (?, ?)", (name, changed.open_from.hex()))
@@ -289,7 +291,8 @@ class State:
             ),
         )
         self._cells.write(name, changed.cells)
-        self._cells.drop(name, dropped)
+        if kept is not None:
+            self._cells.drop(name, changed.open_from, kept)
         connection.executemany(
             "DELETE FROM total WHERE source = ? AND metric = ? AND labels = ?",
             ((name, metric, json.dumps(values)) for metric, values in expired),

@@ -17,7 +17,7 @@ help:
 	@echo "make test-browser  the page in a real browser, Debian's Chromium"
 	@echo "make coverage   all tests again, slower, and the branches that they take"
 	@echo "make bench      the measurements of docs/performance.md"
-	@echo "make faults     an hour of faults, load and endurance"
+	@echo "make faults     faults, load, sizes and endurance, for three quarters of an hour"
 	@echo "make docs       write all that is generated from the code anew"
 	@echo "make pictures   take and draw the pictures of docs/images anew"
 	@echo "make golden     write the golden exposition anew"

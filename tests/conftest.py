@@ -38,6 +38,11 @@ from tools.private_server import die_with_parent, free_port
 Document = dict[str, Any]
 
 METRICS_PY = Path(__file__).parent.parent / "metrics.py"
+_SYSTEM = Path("/etc/os-release")
+needs_debian = pytest.mark.skipif(
+    not _SYSTEM.exists() or "ID=debian" not in _SYSTEM.read_text().splitlines(),
+    reason="tools/newer-debian.sh gets newer receivers on Debian alone",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

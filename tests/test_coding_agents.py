@@ -17,9 +17,11 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
-from tests.conftest import METRICS_PY
+from tests.conftest import METRICS_PY, needs_debian
 from tests.test_monitoring import FOLDER, expressions, has_data
 from tools.victoria_metrics import VictoriaMetrics
+
+pytestmark = needs_debian
 
 SESSION = {"session.id": "5d2f1c3e", "organization.id": "o1"}
 MODEL = SESSION | {"model": "claude-sonnet-4-5"}

@@ -21,7 +21,7 @@ MONITORING = ("prometheus-dev", "charts", "deploy")
 # Neither a module of the package's, nor a beginning that many names share.
 NAME = re.compile(r"(?<![\w:])(?:\w+:)?librechat_\w*[a-z0-9](?::\w+)?(?![\w…/]|\.\w)")
 # The demo's database, and the metric that is added as an example.
-NO_METRICS = {"librechat_exporter", "librechat_exporter_demo", "librechat_failed_answers_total"}
+NO_METRICS = {"librechat_default", "librechat_exporter", "librechat_exporter_demo", "librechat_failed_answers_total"}
 
 
 @pytest.mark.parametrize("path", sorted(reference.generated()), ids=lambda path: path.name)
@@ -56,6 +56,13 @@ def test_every_metric_that_is_named_exists(tmp_path: Path) -> None:
     named = {str(path.relative_to(ROOT)): set(NAME.findall(path.read_text())) for path in (*PAGES, *files)}
     assert {path: names - known for path, names in named.items() if names - known} == {}
     assert set.union(*named.values()) & known >= told, "all of it is told of somewhere"
+
+
+def test_all_that_is_recorded_is_written_on() -> None:
+    [regex] = re.findall(r"source_labels: \[__name__\], regex: \"(.*?)\"", (ROOT / "docs" / "operating.md").read_text())
+    recorded = {rule["record"] for group in reference.rules() for rule in group["rules"] if "record" in rule}
+    wanted = {"up"} | recorded | sample_names(METRICS)
+    assert {name for name in wanted if not re.fullmatch(regex, name)} == set()
 
 
 def test_the_version_is_the_same_everywhere() -> None:

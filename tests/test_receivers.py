@@ -10,9 +10,11 @@ import yaml
 from pymongo.database import Database
 
 from tests.chats import object_id
-from tests.conftest import Document, MakeProcess
+from tests.conftest import Document, MakeProcess, needs_debian
 from tools.prometheus import Prometheus
 from tools.victoria_metrics import NEWER, VictoriaMetrics, Vmagent
+
+pytestmark = needs_debian
 
 SENT = 7
 ODD = 'a "model"\nof two lines, ü and \\'

@@ -127,9 +127,12 @@ A metric is one of three kinds, which are measured differently:
 What the words mean: a **user's message** has `isCreatedByUser: true` or, where that is missing, the sender `User` or
 `user`; any other message is an **answer**. A message **failed** if it has `error: true` or an error among its content
 parts. The label `model` is the answer's model; an agent's is the model that the agent used when the answer was first
-counted; `unknown` if there is none. A label has at most `MAX_LABEL_VALUES` values; later ones count under `other`.
+counted; `unknown` if there is none. A label has at most `MAX_LABEL_VALUES` values, of agents and groups
+1,000, of users `MAX_USERS`; later ones count under `other`.
 
-With all of a metric's toggles on, it is served. `BASIC` stands for `ENABLE_BASIC_METRICS`, and so on.
+With all of a metric's toggles on, it is served. `BASIC` stands for `ENABLE_BASIC_METRICS`, and so on. Metrics of groups
+need `GROUP_METRICS`, of domains `DOMAIN_METRICS`, of single users `PER_USER_METRICS`, list costs `MODEL_PRICES`, those
+of LibreChat's own answers `LIBRECHAT_URL`.
 """
 
 

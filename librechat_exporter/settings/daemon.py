@@ -144,13 +144,14 @@ class Settings(LibreChatSettings):
     per_user_metrics: str = Field(
         default="off",
         description="Serve messages, tokens and cost of each user: `off`; `hash`, by a keyed hash, which needs "
-        "USER_ID_SALT; `id`, by LibreChat's user id",
+        "USER_ID_SALT; `id`, by LibreChat's user id, which does not go with STATE_USER_IDS=hash",
     )
     max_users: int = Field(
         default=1000,
         ge=1,
         le=100_000,
-        description="Users that PER_USER_METRICS tells apart; later ones are counted under `other`",
+        description="Users that PER_USER_METRICS tells apart; later ones are counted under `other`. MAX_SERIES "
+        "must be four times as many",
     )
     metrics_cache_enabled: str | None = Field(default=None, description="Of other exporters; nothing is cached here")
     metrics_cache_ttl: str | None = Field(default=None, description="Of other exporters; nothing is cached here")

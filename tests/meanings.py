@@ -114,10 +114,11 @@ def tool_calls(message: Document) -> Iterable[tuple[str, bool]]:
 
 def server_of(tool: str, known: Iterable[str]) -> str:
     """The MCP server of a tool, or nothing."""
-    if "_mcp_" not in tool or "_action_" in tool:
+    mcp, action = tool.find("_mcp_"), tool.find("_action_")
+    if mcp < 0 or (action >= 0 and mcp < action):
         return ""
     fitting = [server for server in known if tool.endswith(f"_mcp_{server}")]
-    return max(fitting, key=len) if fitting else tool.split("_mcp_")[-1]
+    return max(fitting, key=len) if fitting else tool[tool.rfind("_mcp_") + len("_mcp_") :]
 
 
 def tool_failed(output: Any) -> bool:

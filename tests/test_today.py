@@ -130,7 +130,9 @@ def call(**fields: Any) -> Document:
 
 
 def test_tools(database: Database[Document], exporter: MakeExporter) -> None:
-    database["mcpservers"].insert_many([{"serverName": "big_mcp_wiki"}, {"serverName": "wiki"}])
+    database["mcpservers"].insert_many(
+        [{"serverName": name} for name in ("big_mcp_wiki", "wiki", "mcp_forge", "forge")]
+    )
     parts = [
         call(output="Blocked: policy"),
         call(output="blocked: is no policy"),
@@ -140,6 +142,8 @@ def test_tools(database: Database[Document], exporter: MakeExporter) -> None:
         call(name="sync_mcp_users_action_X"),
         call(name="get_mcp_big_mcp_wiki"),
         call(name="get_mcp_small_mcp_other"),
+        call(name="get_action_mcp_wiki"),
+        call(name="open_issue_mcp_mcp_forge"),
         call(name="lc_transfer_to_agent_1"),
         call(name="lc_transfer_to_agent_2"),
     ]
@@ -152,11 +156,18 @@ def test_tools(database: Database[Document], exporter: MakeExporter) -> None:
         "sync_mcp_users_action_X": 2,
         "get_mcp_big_mcp_wiki": 2,
         "get_mcp_small_mcp_other": 2,
+        "get_action_mcp_wiki": 2,
+        "open_issue_mcp_mcp_forge": 2,
         "lc_transfer_to": 4,
     }
     errors = of(values, "librechat_tool_call_errors_per_tool_total")
     assert {tool: count for tool, count in errors.items() if count} == {"search": 2, "run": 2}
-    assert of(values, "librechat_mcp_tool_calls_per_server") == {"big_mcp_wiki": 2, "other": 2}
+    assert of(values, "librechat_mcp_tool_calls_per_server") == {
+        "big_mcp_wiki": 2,
+        "other": 2,
+        "wiki": 2,
+        "mcp_forge": 2,
+    }
 
 
 @pytest.mark.parametrize("read", ["together", "apart", "history"])

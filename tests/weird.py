@@ -90,6 +90,8 @@ _tools = st.sampled_from(
         "run_mcp_wiki",
         "a_mcp_b_mcp_",
         "_mcp_x",
+        "get_action_mcp_wiki",
+        "run_mcp_mcp_wiki",
         "get_mcp_big_mcp_wiki",
         "run_mcp_wiki_action_x",
         "lc_transfer_to_agent_1",

@@ -16,6 +16,7 @@ _SINCE = (
     WITHOUT_SUBAGENTS,
     "0.2.0: polls of background calls are no calls; background calls that failed and denied ones count as failed",
 )
+_SERVERS_SINCE = (*_SINCE, "0.2.0: a tool's own name may hold `_action`")
 _counter = partial(Metric, type="counter", kind="happened", toggles=("tool",), since=_SINCE)
 # They never fall either, but have been gauges under these names.
 _gauge = partial(Metric, type="gauge", kind="happened", toggles=("tool",), since=_SINCE)
@@ -41,12 +42,16 @@ _SUCCESS_RATE = _gauge(
     labels=("tool_name",),
 )
 _PER_SERVER = _gauge(
-    name="librechat_mcp_tool_calls_per_server", help="Calls ever of an MCP server's tools", labels=("server",)
+    name="librechat_mcp_tool_calls_per_server",
+    help="Calls ever of an MCP server's tools",
+    labels=("server",),
+    since=_SERVERS_SINCE,
 )
 _ERRORS_PER_SERVER = _gauge(
     name="librechat_mcp_tool_call_errors_per_server",
     help="Calls ever of an MCP server's tools that failed",
     labels=("server",),
+    since=_SERVERS_SINCE,
 )
 _COUNTED = (
     _CALLS,

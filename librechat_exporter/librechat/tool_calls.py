@@ -50,16 +50,23 @@ def _call(name: str, failed: bool, endpoint: str) -> ToolCall:
 
 
 def _server(name: str, known: Collection[str] = ()) -> str | None:
-    """The MCP server of a tool: the longest known one that fits, else what follows the last `_mcp_`."""
-    if _MCP not in name or _ACTION in name:
+    """The MCP server of a tool: the longest known one that fits, else what follows the last `_mcp_`.
+
+    As LibreChat does, a name that has both is an action's if `_mcp_` comes first.
+    """
+    if _MCP not in name or name.find(_MCP) < name.find(_ACTION):
         return None
     fitting = [server for server in known if name.endswith(f"{_MCP}{server}")]
     return max(fitting, key=len, default=name.rpartition(_MCP)[2]) or None
 
 
+def _is_doubtful(name: str) -> bool:
+    return name.find(_MCP) != name.rfind(_MCP)  # they may overlap, as in `_mcp_mcp_`
+
+
 def name_servers(librechat: LibreChat, messages: Iterable[Calling]) -> None:
     """Looks up the servers of tools whose names have more than one `_mcp_`, as the names of servers may."""
-    doubtful = [one for one in messages if any(call.name.count(_MCP) > 1 for calls in one.tool_calls for call in calls)]
+    doubtful = [one for one in messages if any(_is_doubtful(call.name) for calls in one.tool_calls for call in calls)]
     if not doubtful:
         return
     rows = allowed(lambda: librechat.aggregate("mcpservers", {}, {"$project": {"name": SERVER_NAME}}))

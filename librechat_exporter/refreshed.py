@@ -25,6 +25,7 @@ AT_ONCE_SECONDS = 0.003
 # A value that cannot be read anew is served until it is this many intervals old.
 KEPT_INTERVALS = 3
 _READ_DEADLINE = 120.0
+_LONGEST_PAUSE = 600.0
 
 
 class Refreshed(Generic[T]):
@@ -44,6 +45,7 @@ class Refreshed(Generic[T]):
         self._read_at = self._tried_at = float("-inf")
         self._took = 0.0
         self._pause = 0.0
+        self._has_given_up = False  # the last reading, after so long that nobody should wait for the next one
 
     def restore(self, value: T, age: float, took: float) -> None:
         """Takes over what a former process read so many seconds ago, and how long that took it."""
@@ -64,7 +66,8 @@ class Refreshed(Generic[T]):
 
     def get(self, read: Callable[[], T], deadline: float, every: float | None = None) -> T:
         """The value, read anew if that is due, which is after `every` seconds at the earliest. Waits, until the
-        deadline (time.monotonic()), only for the first reading and for one that has been quick.
+        deadline (time.monotonic()), only for the first reading, and for one that has been quick; for none if the last
+        failed after long.
 
         Raises what `read` raised when there is no value that is young enough, TimeoutError when there is none yet.
         """
@@ -79,7 +82,7 @@ class Refreshed(Generic[T]):
                     self._reading = None
                     raise
             reading = self._reading
-            must_wait = interval == 0 or not self._is_young()
+            must_wait = (interval == 0 or not self._is_young()) and not self._has_given_up
         if reading is not None and must_wait:
             reading.wait(max(0.0, deadline - time.monotonic()))
         with self._lock:
@@ -104,13 +107,17 @@ class Refreshed(Generic[T]):
             with self._lock:
                 self._error = error
                 took = time.monotonic() - started
+                self._has_given_up = took > _READ_DEADLINE * SHARE
                 self._pause = took if took > AT_ONCE_SECONDS else 0.0
+                if self._has_given_up:
+                    self._pause = min(took / SHARE, _LONGEST_PAUSE)
         else:
             self._faults.succeeded(f"Reading {self._name}")
             with self._lock:
                 self._held = [value]
                 self._error = None
                 self._pause = 0.0
+                self._has_given_up = False
                 self._read_at = started
                 self._took = time.monotonic() - started
         with self._lock:

@@ -76,6 +76,35 @@ def test_one_source_that_fails_keeps_no_other_from_being_folded(
     assert one.daemon.ledger._sources["users"].totals["librechat_registered_users_total"] == {(): 1}
 
 
+def test_a_collection_that_does_not_answer_takes_no_other_away(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the exporter starts meanwhile."""
+    newest_id, ids = LibreChat.newest_id, LibreChat.ids
+
+    def newest_id_but_of_files(librechat: LibreChat, collection: str) -> ObjectId | None:
+        if collection == "files":
+            raise AutoReconnect("its shard is down")
+        return newest_id(librechat, collection)
+
+    def ids_but_of_files(librechat: LibreChat, collection: str, start: bytes, most: int) -> list[bytes]:
+        if collection == "files":
+            raise AutoReconnect("its shard is down")
+        return ids(librechat, collection, start, most)
+
+    database["messages"].insert_one(message(NOW, 1))
+    one = exporter(NOW).folded()
+    assert one.scrape()[MESSAGES] == 1
+    monkeypatch.setattr(LibreChat, "newest_id", newest_id_but_of_files)
+    monkeypatch.setattr(LibreChat, "ids", ids_but_of_files)
+    with pytest.raises(AutoReconnect):
+        one.daemon.ledger.tick()
+    database["messages"].insert_one(message(NOW, 2))
+    assert one.scrape()[MESSAGES] == 2
+    one.close()
+    assert exporter(NOW).scrape()[MESSAGES] == 2
+
+
 def test_two_sources_are_read_at_a_time_until_all_are_read_and_one_from_then_on(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +207,20 @@ def test_what_is_polled_is_held_no_longer_than_it_counts(database: Database[Docu
     held = len(recent._waiting), len(recent._within), len(recent._entering), len(recent._leaving)
     assert sum(held) <= 13
     assert one.scrape()["librechat_messages_5m", ()] == 5
+
+
+def test_what_is_polled_after_a_clock_that_was_ahead_counts(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    """What it made too old has left, and what comes then does not."""
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW, 0))
+    one.scrape()
+    for number, moment in enumerate((timedelta(hours=1), timedelta(seconds=10), timedelta(seconds=20)), 1):
+        set_clock(one, NOW + moment)
+        database["messages"].insert_one(message(NOW + min(moment, timedelta(seconds=5)), number))
+        one.daemon.ledger.poll()
+    assert one.scrape()["librechat_messages_5m", ()] == 2
 
 
 def test_what_may_not_be_read_any_more_is_polled_rarely(

@@ -1,5 +1,6 @@
 """Values that are read in the background."""
 
+import threading
 import time
 
 import pytest
@@ -70,6 +71,33 @@ def test_a_slow_value_that_fails_is_served_until_it_is_too_old(monkeypatch: pyte
     source.error = None
     time.sleep(0.1)
     assert value.get(source.read, soon()) == 2
+
+
+def test_a_reading_that_failed_after_long_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refreshed, "_READ_DEADLINE", 0.1)
+    monkeypatch.setattr(refreshed, "_LONGEST_PAUSE", 0.0)
+    end = threading.Event()
+    began = threading.Semaphore(0)
+    ended: list[bool] = []
+
+    def read() -> int:
+        began.release()
+        end.wait(10)
+        ended.append(True)
+        raise ConnectionError("away")
+
+    value: Refreshed[int] = Refreshed("numbers")
+    threading.Timer(0.05, end.set).start()
+    with pytest.raises(ConnectionError):
+        value.get(read, soon())
+    end.clear()
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            value.get(read, soon())
+    assert began.acquire(timeout=5)
+    assert began.acquire(timeout=5)
+    assert len(ended) == 1
+    end.set()
 
 
 def test_what_a_former_process_read_serves_until_it_is_read_anew() -> None:

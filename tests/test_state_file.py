@@ -243,6 +243,7 @@ def test_a_disk_that_fails_for_hours_leaves_no_cells_of_what_was_sealed_meanwhil
     one = exporter(NOW)
     database["messages"].insert_many([message(NOW, n) for n in range(5)])
     one.scrape()
+    one.daemon.ledger.tick()
     with monkeypatch.context() as patch:
         patch.setattr(State, "transaction", fail)
         for hour in range(1, 5):

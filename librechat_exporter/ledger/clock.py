@@ -24,6 +24,10 @@ class Clock:
         self._believed: tuple[datetime, float] | None = None
         self._ahead_since: float | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        return self._believed is not None
+
     def begin(self, now: datetime, newest: datetime | None) -> None:
         """At the start, what a former process believed and the newest document tell how far a clock can be believed."""
         if self._believed is None:

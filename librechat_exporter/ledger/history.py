@@ -1,5 +1,6 @@
 """Folding history: what was there before the first start, what came during a long stop, what a new metric missed."""
 
+import bisect
 import contextvars
 import logging
 import threading
@@ -161,7 +162,8 @@ class History:
     def _fold_piece(self, source: Source, piece: tuple[bytes, bytes], reading: Reading) -> Folded:
         """Counts a piece. Documents that have cells are not history."""
         start, end = piece
-        known = [document for document in source.order if start <= document < end]
+        cells = source.order.copy()  # which others change meanwhile
+        known = cells[bisect.bisect_left(cells, start) : bisect.bisect_left(cells, end)]
         match: Document = {"_id": {"$gte": ObjectId(start), "$lt": ObjectId(end)}}
         if known:
             match["_id"]["$nin"] = [ObjectId(one) for one in known]

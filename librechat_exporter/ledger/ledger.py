@@ -7,7 +7,6 @@ rewritten takes anything back. A document older than that is sealed: its cell is
 first start, or came in numbers during a long stop, is history, folded in the background.
 """
 
-import functools
 import logging
 import sqlite3
 import threading
@@ -34,7 +33,7 @@ from librechat_exporter.ledger.source import BEGINNING, Source, id_at, time_of
 from librechat_exporter.ledger.state_file import State
 from librechat_exporter.ledger.totals import Totals
 from librechat_exporter.ledger.windowed import HOUR, Windows
-from librechat_exporter.librechat.database import LibreChat, allowed
+from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.user_ids import UserKey, raw
 
@@ -212,12 +211,16 @@ class Ledger:
     def _tick_source(self, source: Source, now: datetime) -> None:
         self._plan(source, now)
         opening = self._open.opening(source.open_from, now, source.newest)
-        self._open.read_all(source, now, time.monotonic() + _TICK_DEADLINE, again=True)
+        source.read_until = BEGINNING
+        try:
+            self._open.read_all(source, now, time.monotonic() + _TICK_DEADLINE, again=True)
+        finally:  # if it was too much for one tick, the next one has less to read
+            with self._lock:
+                self._open.seal(source, min(opening, source.read_until), now)
         if not source.history_folded.is_set():
             self._history.want()
         kept = self._kept_from()
         with self._lock:
-            self._open.seal(source, opening, now)
             source.expire(kept)
             self._save(source)
         self._tell_foreign_ids(source)
@@ -258,6 +261,8 @@ class Ledger:
         except PyMongoError:
             return
         for source in due:
+            with self._lock:
+                source.recent.follow(now)
             try:
                 with pymongo.timeout(_POLL_DEADLINE):
                     self._open.read_new(source, now, time.monotonic() + _POLL_DEADLINE, begun, polls=True)
@@ -265,8 +270,6 @@ class Ledger:
                 source.polled_from = time.monotonic() + _POLL_PAUSE
             except TimeoutError:
                 continue  # it is being read
-            with self._lock:
-                source.recent.follow(now)
         self.save()
 
     # Counting.
@@ -354,8 +357,12 @@ class Ledger:
         with self._identity_lock:
             if self._identity_checked and not again:
                 return
-            self._identity_checked = False
-            verdict = self._binding.verdict()
+            verdict = None
+            try:
+                verdict = self._binding.verdict()
+            finally:
+                if verdict is not Verdict.SAME:  # else scrapes need not wait for the answer
+                    self._identity_checked = False
             if verdict is Verdict.EMPTY:
                 raise HistoryPendingError("there is no collection `messages` yet")
             if verdict is Verdict.DOUBTFUL:
@@ -366,11 +373,10 @@ class Ledger:
             self._identity_checked = True
 
     def _begin_clock(self, now: datetime) -> None:
-        names = {source.fold.collection for source in self._sources.values()}
-        newest = (allowed(functools.partial(self._librechat.newest_id, name)) for name in names)
-        times = [one.generation_time for one in newest if one is not None]
+        collections = {source.fold.collection for source in self._sources.values()}
+        newest = None if self._clock.has_begun else self._librechat.newest_time(collections)
         with self._lock:
-            self._clock.begin(now, max(times, default=None))
+            self._clock.begin(now, newest)
             self._last_seen.days.forget_old(self.trusted(now))
 
     def _start_afresh(self) -> None:
@@ -383,6 +389,7 @@ class Ledger:
                 self._state.forget_all()
                 self._binding.bind()
                 self._guard.forget()
+                self.membership.forget()
                 self._unsaved_labels.clear()
                 self._last_seen.begin()
                 for source in sources:

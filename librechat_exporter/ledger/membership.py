@@ -20,6 +20,10 @@ class Membership:
         self._librechat = librechat
         self._every = every
         self._groups = groups
+        self.forget()
+
+    def forget(self) -> None:
+        """Another database has other users."""
         self._refreshed: Refreshed[Members] = Refreshed("users and groups", at_once=0.0)
         self._last: Members | None = None
 

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import describe
 from librechat_exporter.ledger.reading import Row, changed_rows, halved
-from librechat_exporter.ledger.source import Asked, Source, after, id_at, time_of
+from librechat_exporter.ledger.source import END, Asked, Source, after, id_at, time_of
 from librechat_exporter.librechat.database import LibreChat
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class OpenDocuments:
         if source.newest is not None:
             start = max(start, id_at(min(trusted, time_of(source.newest)) - _LATE))
         last = source.order[-(_LATE_POLLED if polls else _LATE_DOCUMENTS) :]
-        return max(start, last[0]) if len(last) < len(source.order) else start
+        return max(start, last[0]) if last and len(last) < len(source.order) else start
 
     def read_new(self, source: Source, now: datetime, deadline: float, since: float, *, polls: bool = False) -> None:
         """Reads documents that have come, and answers that were still being written, unless that was done since then
@@ -169,16 +169,18 @@ class OpenDocuments:
 
     def _make_gap_history(self, source: Source, now: datetime, deadline: float) -> None:
         """Documents that came during a long stop are not read one by one, if they are many."""
-        opening = self.opening(source.open_from, now, source.newest)
-        start = after(source.order[-1]) if source.order else source.open_from
-        if start >= opening or not self._has_more(source, start, opening):
-            return
-        self._read_from(source, source.open_from, start, now, deadline)
-        with self._lock:
-            source.seal(start, source.unsettled)
-            source.miss(start, opening)
-            source.open_from = opening
-            self._save(source)
+        opening = self.opening(source.open_from, now, source.newest or source.open_from)
+        start = source.unread_from
+        while start < opening and self._has_more(source, start, opening):
+            self._read_from(source, source.open_from, start, now, deadline)
+            with self._lock:
+                if source.unread_from == start:
+                    source.seal(start, source.unsettled)
+                    source.miss(start, opening)
+                    source.open_from = opening
+                    self._save(source)
+                    return
+                start = source.unread_from  # others have read on meanwhile
 
     def _has_more(self, source: Source, start: bytes, end: bytes) -> bool:
         first, last = ObjectId(start), ObjectId(end)
@@ -195,7 +197,10 @@ class OpenDocuments:
                     source.forget_unanswered()
             with self._lock:
                 self._save(source)
-            if len(ids) < READ_AT_ONCE or (end is not None and ids[-1] >= end):
+            is_last = len(ids) < READ_AT_ONCE
+            if end is None:
+                source.read_until = END if is_last else after(ids[-1])
+            if is_last or (end is not None and ids[-1] >= end):
                 return
             start = after(ids[-1])
 

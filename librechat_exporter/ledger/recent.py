@@ -108,7 +108,8 @@ class Recent:
         """Moves them on though nobody asks, so that not all that comes is held, and who asks finds little to do. They
         stay a little behind, as going back, for one who asked before now, is slow."""
         behind = now - _BEHIND
-        if behind.timestamp() > self._now:
+        ahead = self._now - behind.timestamp()
+        if ahead < 0 or ahead > LENGTH.total_seconds():  # in which the clock has been set back
             self.advance(behind)
 
     def _count(self, entry: _Entry, sign: int) -> None:

@@ -80,6 +80,7 @@ class Source:
         self.recent = Recent(self.fold.mirrored)
         self.newest: bytes | None = None
         self.is_read = False  # all that is open, since the start
+        self.read_until = BEGINNING  # all that is open and before, by the last reading of all
         self.fresh = float("-inf")
         self.asked: Asked | None = None
         self.polled_from = float("-inf")
@@ -273,10 +274,20 @@ class Source:
         self.newest = max(document, self.newest or document)
         self.unsettled.discard(document)
 
+    @property
+    def unread_from(self) -> bytes:
+        """Where documents begin that nobody has read yet, but for those that were late."""
+        return max(self.open_from, after(self.order[-1]) if self.order else self.open_from)
+
     def seal(self, before: bytes, kept: Iterable[bytes]) -> None:
-        """Opens nothing before that `_id` any more, but what is kept."""
+        """Opens nothing before that `_id` any more, but what is kept, and what lies in history that is missing: there a
+        cell says that the document is counted."""
+        before = max(before, self.open_from)
         place = bisect.bisect_left(self.order, before)
-        kept = set(kept)
+        missing = {one for counted in self._active().values() for one in counted.missing}
+        kept = set(kept).union(
+            document for start, end in missing for document in self.order[:place] if start <= document < end
+        )
         sealed = [document for document in self.order[:place] if document not in kept]
         self.order[:place] = [document for document in self.order[:place] if document in kept]
         for document in sealed:

@@ -1,5 +1,6 @@
 """LibreChat's database: queries of any collection. The meaning of its fields stands in fields.py."""
 
+import contextlib
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -174,6 +175,14 @@ class LibreChat:
         """The collection's greatest ObjectId, of any tenant; None if it has none."""
         newest = self._database[collection].find_one({"_id": {"$type": "objectId"}}, {"_id": 1}, sort=[("_id", -1)])
         return newest["_id"] if newest is not None else None
+
+    def newest_time(self, collections: Iterable[str]) -> datetime | None:
+        """When the newest `_id` of these collections was made, of those that can be read; None if there is none."""
+        newest = []
+        for collection in collections:
+            with contextlib.suppress(pymongo.errors.PyMongoError):
+                newest.append(self.newest_id(collection))
+        return max((one.generation_time for one in newest if one is not None), default=None)
 
     def has_foreign_ids(self, collection: str) -> bool:
         """True if the collection holds documents whose `_id` is not an ObjectId. They sort at the ends of the index."""

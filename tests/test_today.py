@@ -238,6 +238,28 @@ def test_conversations_are_as_long_as_what_is_stored_of_them(
     assert value(values, "librechat_conversation_messages_count") == 1
 
 
+@pytest.mark.parametrize("is_half_saved", [False, True])
+def test_a_question_that_librechat_counts_anew_before_it_saves_the_answer(
+    database: Database[Document], exporter: MakeExporter, *, is_half_saved: bool
+) -> None:
+    one = exporter(NOW)
+    database["messages"].insert_one(message(NOW - SECOND, 0))
+    one.scrape()
+    database["messages"].insert_one(message(NOW, 1, isCreatedByUser=True, model=None, tokenCount=40))
+    one.scrape()
+    answer = message(NOW + SECOND, 2, parentMessageId="m1")
+    if is_half_saved:
+        database["messages"].insert_one(answer | {"unfinished": True})
+        set_clock(one, NOW + SECOND)
+        assert of(one.scrape(), "librechat_input_tokens_per_model_total") == {"gpt-4o": 40}
+    database["messages"].update_one({"messageId": "m1"}, {"$set": {"tokenCount": 52}})
+    database["messages"].replace_one({"messageId": "m2"}, answer, upsert=True)
+    set_clock(one, NOW + 2 * SECOND)
+    values = one.scrape()
+    assert of(values, "librechat_input_tokens_per_model_total") == {"gpt-4o": 52}
+    assert values["librechat_model_input_tokens_5m", (("model", "gpt-4o"),)] == 52
+
+
 def test_an_edited_question_was_read_by_no_model(database: Database[Document], exporter: MakeExporter) -> None:
     database["messages"].insert_many(
         [message(NOW, 1, isCreatedByUser=True, model=None, tokenCount=40), message(NOW, 2, parentMessageId="m1")]

@@ -30,6 +30,7 @@ from librechat_exporter.librechat.messages import (
     questions_among,
     read_messages,
     read_questions,
+    read_tokens,
 )
 from librechat_exporter.librechat.models import Model, read_labels, read_subagents
 from librechat_exporter.librechat.tool_calls import ToolCall, name_servers
@@ -158,7 +159,7 @@ class MessagesFold(Fold[MessageGroup]):
         latest = (reading.now + _AHEAD).timestamp()
         found = [Message(row, latest) for row in rows]
         name_servers(reading.librechat, found)
-        questions = self._questions(reading, found)
+        questions = self._questions(reading, found, cells)
         unnamed = [one for one, cell in zip(found, cells, strict=True) if not _is_named(cell, one.kind)]
         labels = read_labels(reading.librechat, (one.kind.model for one in unnamed if not one.kind.subagent))
         threads = read_subagents(reading.librechat, (one.thread for one in unnamed if one.thread is not None))
@@ -172,17 +173,27 @@ class MessagesFold(Fold[MessageGroup]):
         return counted, self._seen(reading, found, agents)
 
     @staticmethod
-    def _questions(reading: Reading, found: Sequence[Message]) -> Mapping[Link, Question]:
+    def _questions(reading: Reading, found: Sequence[Message], cells: Sequence[Cell | None]) -> Mapping[Link, Question]:
         """The questions of these answers, among those that were met lately if they can be."""
-        for link, question in questions_among(found).items():
+        fresh = questions_among(found)
+        for link, question in fresh.items():
             known = reading.questions.get(link, NO_QUESTION)
             reading.questions.put(link, question._replace(answered=min(question.answered, known.answered)))
         for link, created in first_answers(found).items():
             known = reading.questions.get(link, NO_QUESTION)
             if known is not NO_QUESTION and created < known.answered:
                 reading.questions.put(link, known._replace(answered=created))
-        answers = (one for one in found if not one.kind.by_user and not one.kind.subagent)
-        wanted = {one.link for one in answers if one.link is not None}
+        answers = [
+            (one.link, cell.pins if cell is not None else None)
+            for one, cell in zip(found, cells, strict=True)
+            if one.link is not None and not one.kind.by_user and not one.kind.subagent
+        ]
+        # LibreChat counts the question's tokens anew just before it saves the answer.
+        changing = {link for link, pins in answers if pins is None or pins.prompt is None}
+        changing = {link for link in changing if link in reading.questions and link not in fresh}
+        for link, tokens in read_tokens(reading.librechat, changing).items():
+            reading.questions.put(link, reading.questions.get(link, NO_QUESTION)._replace(tokens=tokens))
+        wanted = {link for link, _ in answers}
         return look_up(reading.librechat, wanted, reading.questions)
 
     def _found(
@@ -215,7 +226,8 @@ class MessagesFold(Fold[MessageGroup]):
         created = abs(one.moment)
         moment = Moment(created, one.user, one.conversation, bool(one.tool_calls[0]))
         is_final = is_asked and model is not None and created <= reading.now.timestamp() and not waits
-        pins = Pins(one.kind.model, _NOT_NAMED if model is None else model, prompt, agent)
+        pinned = None if one.is_being_written else prompt
+        pins = Pins(one.kind.model, _NOT_NAMED if model is None else model, pinned, agent)
         is_unsettled = one.unsettled or waits or reading.is_coming(created)
         return Found(self.count(reading, (group,)), pins, is_final, is_unsettled, moment)
 

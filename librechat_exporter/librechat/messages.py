@@ -155,8 +155,8 @@ class Messages:
 class Message(Messages):
     """One message.
 
-    unsettled: more is to come, as the answer is being written. is_nameless: it is being written, and has no model yet.
-    conversation: a hash of its id.
+    unsettled: more is to come, as the answer is being written, or a tool works on. is_nameless: it is being written,
+    and has no model yet. conversation: a hash of its id.
     """
 
     def __init__(self, row: Document, latest: float) -> None:
@@ -171,7 +171,8 @@ class Message(Messages):
         self.created = [self.moment]
         self.tool_calls = [tool_calls(row["tools"]) if row["tools"] is not None else ()]
         self.usage = _usage(row)
-        self.is_nameless = row["written"] and not self.kind.model and not self.kind.by_user
+        self.is_being_written: bool = row["written"]
+        self.is_nameless = self.is_being_written and not self.kind.model and not self.kind.by_user
         self.thread = row["conversation"] if self.kind.subagent else None
         self.conversation = hash(row["conversation"]) if row["conversation"] else None
         self.unsettled: bool = row["unsettled"]
@@ -278,6 +279,16 @@ def look_up(librechat: LibreChat, wanted: set[Link], known: Mapping[Link, Questi
         answers = read_messages(librechat, named | {PARENT_FIELD: {"$in": some}}, created=True)
         read = questions_among([*read_messages(librechat, match, created=True), *answers])
         found |= {link: question for link, question in read.items() if link in missing}
+    return found
+
+
+def read_tokens(librechat: LibreChat, links: Collection[Link]) -> dict[Link, float]:
+    """The tokens of these questions as they are stored now, of those that are."""
+    ids = sorted({message_id for _, message_id in links})
+    found: dict[Link, float] = {}
+    for start in range(0, len(ids), _LOOK_UP_AT_ONCE):
+        read = read_messages(librechat, {MESSAGE_ID_FIELD: {"$in": ids[start : start + _LOOK_UP_AT_ONCE]}})
+        found |= {link: question.tokens for link, question in questions_among(read).items() if link in links}
     return found
 
 

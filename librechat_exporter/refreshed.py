@@ -46,6 +46,7 @@ class Refreshed(Generic[T]):
         self._took = 0.0
         self._pause = 0.0
         self._has_given_up = False  # the last reading, after so long that nobody should wait for the next one
+        self._failures = 0  # since the last reading that worked
 
     def restore(self, value: T, age: float, took: float) -> None:
         """Takes over what a former process read so many seconds ago, and how long that took it."""
@@ -108,16 +109,17 @@ class Refreshed(Generic[T]):
                 self._error = error
                 took = time.monotonic() - started
                 self._has_given_up = took > _READ_DEADLINE * SHARE
-                self._pause = took if took > AT_ONCE_SECONDS else 0.0
-                if self._has_given_up:
-                    self._pause = min(took / SHARE, _LONGEST_PAUSE)
+                # A fault that lasts costs no larger a share of MongoDB's time than readings do.
+                longer = min(2**self._failures, 1 / SHARE)
+                self._pause = min(took * longer, _LONGEST_PAUSE) if took > AT_ONCE_SECONDS else 0.0
+                self._failures += 1
         else:
             self._faults.succeeded(f"Reading {self._name}")
             with self._lock:
                 self._held = [value]
                 self._error = None
                 self._pause = 0.0
-                self._has_given_up = False
+                self._has_given_up, self._failures = False, 0
                 self._read_at = started
                 self._took = time.monotonic() - started
         with self._lock:

@@ -12,6 +12,7 @@ from pymongo.errors import OperationFailure
 
 from librechat_exporter.cli import forget_label
 from librechat_exporter.ledger import last_seen
+from librechat_exporter.librechat.members import Members
 from librechat_exporter.settings import Settings
 from tests.chats import NOW, message, object_id
 from tests.conftest import Document, MakeExporter
@@ -298,3 +299,9 @@ def test_usage_waits_for_users_to_be_read(
     finally:
         client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
     assert of(one.folded().scrape(), "librechat_group_messages_total", "group") == {"Physics": 1, "Law": 1}
+
+
+def test_users_that_were_read_while_the_clock_was_ahead_may_lack_who_has_come_since() -> None:
+    members = Members(NOW + timedelta(hours=1))
+    assert members.may_lack("u1", NOW, NOW)
+    assert not members.may_lack("u1", NOW - timedelta(hours=1), NOW)

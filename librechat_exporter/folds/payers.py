@@ -31,7 +31,7 @@ class Payers:
         if user is None or not {GROUP, DOMAIN}.intersection(self._kinds):
             return False
         members = reading.members
-        return members is not None and members.may_lack(user, document.generation_time)
+        return members is not None and members.may_lack(user, document.generation_time, reading.trusted)
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

@@ -1,6 +1,7 @@
 """Whom users belong to: their groups, and the domain of their e-mail address."""
 
 import sys
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -37,11 +38,18 @@ class Members(dict[str, Member]):
 
     def __init__(self, as_of: datetime) -> None:
         super().__init__()
-        self.as_of = as_of
+        self._as_of = as_of
+        self._read_at = time.monotonic()
 
-    def may_lack(self, user: str, made: datetime) -> bool:
-        """A user of whom there is a document that was made at this time, to the second, may have come since."""
-        return user not in self and made + timedelta(seconds=1) > self.as_of
+    def may_lack(self, user: str, made: datetime, now: datetime) -> bool:
+        """A user of whom there is a document that was made at this time, to the second, may have come since.
+
+        now: as far as the server's clock is believed, which may have been ahead when they were read.
+        """
+        if user in self:
+            return False
+        age = timedelta(seconds=time.monotonic() - self._read_at)
+        return made + timedelta(seconds=1) > min(self._as_of, now - age)
 
 
 def read_members(librechat: LibreChat, *, groups: bool) -> Members:

@@ -110,7 +110,7 @@ class Refreshed(Generic[T]):
                 took = time.monotonic() - started
                 self._has_given_up = took > _READ_DEADLINE * SHARE
                 # A fault that lasts costs no larger a share of MongoDB's time than readings do.
-                longer = min(2**self._failures, 1 / SHARE)
+                longer = min(1 + self._failures, 1 / SHARE)
                 self._pause = min(took * longer, _LONGEST_PAUSE) if took > AT_ONCE_SECONDS else 0.0
                 self._failures += 1
         else:

@@ -37,6 +37,7 @@ _NO_COLLECTION = 26
 _LISTED = 10_000
 _FIRST_IDS = 8
 # So many rows are in memory at a time; MongoDB would send 16 MB of them.
+_CLOSE_SECONDS = 5.0
 _BATCH = 1000
 # In a document of BSON that begins with an ObjectId called _id: where that begins and ends.
 _ID_AT, _ID_END = 9, 21
@@ -73,7 +74,8 @@ class LibreChat:
         self.tenant = tenant
 
     def close(self) -> None:
-        self._client.close()
+        with pymongo.timeout(_CLOSE_SECONDS):  # a signal in the moment in which another one begins leaves it half set
+            self._client.close()
 
     @property
     def may_lag(self) -> bool:

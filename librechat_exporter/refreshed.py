@@ -109,7 +109,7 @@ class Refreshed(Generic[T]):
                 self._error = error
                 took = time.monotonic() - started
                 self._has_given_up = took > _READ_DEADLINE * SHARE
-                # A fault that lasts costs no larger a share of MongoDB's time than readings do.
+                # The longer a fault lasts, the less often it is met.
                 longer = min(1 + self._failures, 1 / SHARE)
                 self._pause = min(took * longer, _LONGEST_PAUSE) if took > AT_ONCE_SECONDS else 0.0
                 self._failures += 1

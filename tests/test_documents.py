@@ -45,6 +45,14 @@ def test_tables_are_whole(page: Path) -> None:
         cells = count
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_code_begins_and_ends_in_lines_of_its_own(page: Path) -> None:
+    fences = [line for line in page.read_text().splitlines() if "```" in line]
+    assert all(re.fullmatch(r" *```[a-z]*", line) for line in fences)
+    assert [bool(re.search("[a-z]$", line)) for line in fences[1::2]] == [False] * (len(fences) // 2)
+    assert len(fences) % 2 == 0
+
+
 def test_every_metric_that_is_named_exists(tmp_path: Path) -> None:
     """A rule's unit test makes series of any name, so that names are looked up here."""
     textfile.write(tmp_path / "export.prom", success=True, seconds=1, days=1, rows=1)

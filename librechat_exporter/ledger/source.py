@@ -178,7 +178,7 @@ class Source:
 
     @property
     def kept(self) -> frozenset[bytes] | None:
-        """Those before open_from that are open still, if there are others no more that were saved."""
+        """Those before open_from that are open still; None if nothing was sealed since it was saved."""
         return frozenset(self.order[: bisect.bisect_left(self.order, self.open_from)]) if self.has_sealed else None
 
     def changes_saved(self) -> None:

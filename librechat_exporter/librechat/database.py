@@ -36,8 +36,8 @@ _UNAUTHORIZED = 13
 _NO_COLLECTION = 26
 _LISTED = 10_000
 _FIRST_IDS = 8
-# So many rows are in memory at a time; MongoDB would send 16 MB of them.
 _CLOSE_SECONDS = 5.0
+# So many rows are in memory at a time; MongoDB would send 16 MB of them.
 _BATCH = 1000
 # In a document of BSON that begins with an ObjectId called _id: where that begins and ends.
 _ID_AT, _ID_END = 9, 21
@@ -74,7 +74,8 @@ class LibreChat:
         self.tenant = tenant
 
     def close(self) -> None:
-        with pymongo.timeout(_CLOSE_SECONDS):  # a signal in the moment in which another one begins leaves it half set
+        # A signal that ends a run may leave pymongo's timeout half set, by which closing would fail.
+        with pymongo.timeout(_CLOSE_SECONDS):
             self._client.close()
 
     @property

@@ -98,11 +98,6 @@ class PayersOracle(Oracle):
         self._rated()
 
     def _charge(self, what: str, document: Document, count: float, **labels: str) -> None:
-        """Nobody pays as long as a user may have come since users were read, which was now."""
-        one, made = user(document), document["_id"].generation_time
-        is_unknown = one is not None and one not in self.belonging.users
-        if is_unknown and made + timedelta(seconds=1) > self.now and {"group", "domain"}.intersection(self.kinds):
-            return
         for kind in self.kinds:
             for payer in self.belonging.payers(user(document), kind):
                 self._add(f"librechat_{kind}_{what}_total", count, **{kind: payer}, **labels)

@@ -48,6 +48,7 @@ class Stored:
     def __init__(self) -> None:
         self.now_is = START
         self.documents: dict[bytes, bool] = {}
+        self.users: list[str] = []
         self.before: Callable[[str], None] = _nothing
 
     def put(self, moment: datetime, *, unsettled: bool = False) -> None:
@@ -90,6 +91,10 @@ class Stored:
     def decode(self, row: bytes) -> Document:
         return bson.decode(row)
 
+    def stream(self, _collection: str, _match: Document, _project: Document) -> Iterator[Document]:
+        for user in self.users:
+            yield {"_id": user, "external": "", "domain": "", "created": 0}
+
     def newest_id(self, _collection: str) -> ObjectId | None:
         return ObjectId(max(self.documents))
 
@@ -117,6 +122,7 @@ class Counts(Fold[int]):
     def __init__(self, name: str, *metrics: Metric) -> None:
         super().__init__([Counting(name, (metric,), lambda _samples, _group: None) for metric in metrics])
         self.name = self.collection = name
+        self.members_of_history: list[str] = []
 
     def _samples(self, reading: Reading, count: int) -> Samples:
         samples = reading.samples()
@@ -130,6 +136,7 @@ class Counts(Fold[int]):
         return [Found(self._samples(reading, 1), unsettled=row["unsettled"]) for row in rows], {}
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
+        self.members_of_history = sorted(reading.members or ())
         return self._samples(reading, len(cast(Stored, reading.librechat).matching(match))), {}
 
 
@@ -266,6 +273,16 @@ def test_a_long_stop_after_a_quiet_hour_makes_a_gap(life: Life) -> None:
     life.scrape()
     assert len(life.messages.cells) < 100
     assert life.counted() == 3060
+
+
+def test_a_gap_is_charged_to_users_who_came_in_it(life: Life) -> None:
+    assert not life.ledger.membership.members()
+    life.stored.users = ["ann"]
+    life.stored.put_each(6, 3000, START + 60 * SECOND)
+    life.stored.now_is += timedelta(hours=5, minutes=1)
+    life.ledger.tick()
+    assert life.counted() == 3060
+    assert life.messages.fold.members_of_history == ["ann"]
 
 
 @pytest.mark.parametrize("is_finished", [False, True])

@@ -139,6 +139,8 @@ def test_all_metrics_of_documents_of_any_shape(
         usage_windows=",".join(WINDOWS),
         external_model_regex="CLAUDE" if external else None,
     )
+    one.scrape()
+    one.daemon.ledger.membership.forget()  # who is no user is charged once users are read after that
     values = one.scrape()
     totals = one.daemon.ledger.totals
     one.close()

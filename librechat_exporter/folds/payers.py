@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from bson import ObjectId
-
-from librechat_exporter.ledger.fold import Counting, Reading
+from librechat_exporter.ledger.fold import Cache, Counting, Reading
 from librechat_exporter.librechat.fields import UNKNOWN
 from librechat_exporter.librechat.members import NOBODY, UNREAD
 from librechat_exporter.user_ids import UserKey
 
 GROUP, DOMAIN, USER = "group", "domain", "user"
+_MET_REMEMBERED = 100_000
 
 
 class Payers:
@@ -22,16 +21,23 @@ class Payers:
         metrics = (metric for counting in countings for metric in counting.metrics)
         self._kinds = sorted({one.labels[0] for one in metrics if one.labels} & {GROUP, DOMAIN, USER})
         self._name_user = name_user
+        # When those who are no users, or not yet, were met first, by time.monotonic().
+        self._met: Cache[str, float] = Cache(_MET_REMEMBERED)
 
-    def are_unknown(self, reading: Reading, user: str | None, document: ObjectId) -> bool:
-        """The user of this document may have come since users were read: who pays is not known yet.
+    def are_unknown(self, reading: Reading, user: str | None) -> bool:
+        """The user may have come since users were read: who pays is not known yet. Who was met before they were read,
+        and is not among them, is no user any more. The time of an `_id` tells nothing, as its clock may be another.
 
         Raises PyMongoError, TimeoutError.
         """
         if user is None or not {GROUP, DOMAIN}.intersection(self._kinds):
             return False
         members = reading.members
-        return members is not None and members.may_lack(user, document.generation_time, reading.trusted)
+        if members is None or user in members:
+            return False
+        if user not in self._met:
+            self._met.put(user, reading.begun)
+        return members.read_at <= self._met[user]
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

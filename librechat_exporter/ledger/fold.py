@@ -1,6 +1,7 @@
 """A fold says how the documents of one collection are counted."""
 
 import functools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Reading:
 
     trusted: that time, as far as it is believed. kept: hours of windows are counted from then on; None if what is read
     is older. only: names of the metrics and kinds that are counted; None stands for all. questions: users' messages
-    that were met lately. read_members: of Membership.
+    that were met lately. read_members: of Membership. begun: by time.monotonic(), when the documents were there.
     """
 
     librechat: LibreChat
@@ -72,6 +73,7 @@ class Reading:
     only: Collection[str] | None = None
     questions: Cache[Link, Question] = field(default_factory=lambda: Cache(0))
     read_members: Callable[[], Members | None] = _no_members
+    begun: float = field(default_factory=time.monotonic)
 
     def samples(self) -> Samples:
         return Samples(self.guard, self.only)

@@ -80,8 +80,7 @@ class Ledger:
         self._remembered_at = float("-inf")
         self._foreign_told: set[str] = set()
         self._unsaved_labels: list[tuple[str, str]] = []
-        self._save_failed = False
-        self._closed = False
+        self._save_failed = self._closed = False
         self._guard = guard
         kept = state.kept(_CLOCK)
         self._clock = Clock(float(kept) if kept is not None else None, monotonic)
@@ -93,9 +92,10 @@ class Ledger:
             librechat,
             self._lock,
             open_minutes,
-            trusted=lambda now: self.trusted(now),
+            trusted=self.trusted,
             count=self._count_open,
             save=self._save,
+            renew_members=membership.renew,
         )
         self._history = History(
             librechat, self._sources.values(), self._reading, self._add_history, self._kept_from, self._pass_over

@@ -24,13 +24,17 @@ class Membership:
 
     def forget(self) -> None:
         """Another database has other users."""
-        self._refreshed: Refreshed[Members] = Refreshed("users and groups", at_once=0.0)
         self._last: Members | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """They are read anew before they are told again, unless that fails."""
+        self._refreshed: Refreshed[Members] = Refreshed("users and groups", at_once=0.0)
 
     @property
     def age(self) -> float:
         """Seconds since it was read, infinite if it never was."""
-        return self._refreshed.age
+        return time.monotonic() - self._last.read_at if self._last is not None else float("inf")
 
     def members(self) -> Members:
         """All users by their ids. The same object until they are read anew.

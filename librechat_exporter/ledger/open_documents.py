@@ -57,9 +57,11 @@ class OpenDocuments:
         trusted: Callable[[datetime], datetime],
         count: Callable[[Source, Sequence[Row], datetime], None],
         save: Callable[[Source], None],
+        renew_members: Callable[[], None],
     ) -> None:
         """lock: the ledger's, with which sources are changed and saved. minutes: LEDGER_OPEN_MINUTES. trusted: the
         clock, as far as it is believed. count: counts documents of a source. save: commits a source; has the lock.
+        renew_members: of Membership.
         """
         self._librechat = librechat
         self._lock = lock
@@ -67,6 +69,7 @@ class OpenDocuments:
         self._trusted = trusted
         self._count = count
         self._save = save
+        self._renew_members = renew_members
         self._ask_from = float("-inf")
         # The time that was trusted last: earlier than now, so that what begins there misses nothing.
         self._latest: datetime | None = None
@@ -176,6 +179,7 @@ class OpenDocuments:
             with self._lock:
                 if source.unread_from == start:
                     source.seal(start, source.unsettled)
+                    self._renew_members()  # before history asks who pays: some may have come in the gap
                     source.miss(start, opening)
                     source.open_from = opening
                     self._save(source)

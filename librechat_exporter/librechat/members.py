@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from librechat_exporter.librechat.database import LibreChat, allowed
@@ -34,27 +33,16 @@ UNREAD = Member(None, UNKNOWN, None)
 
 
 class Members(dict[str, Member]):
-    """All users by their ids, as they were at a time of the server's."""
+    """All users by their ids. read_at: by time.monotonic(), when they began to be read."""
 
-    def __init__(self, as_of: datetime) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._as_of = as_of
-        self._read_at = time.monotonic()
-
-    def may_lack(self, user: str, made: datetime, now: datetime) -> bool:
-        """A user of whom there is a document that was made at this time, to the second, may have come since.
-
-        now: as far as the server's clock is believed, which may have been ahead when they were read.
-        """
-        if user in self:
-            return False
-        age = timedelta(seconds=time.monotonic() - self._read_at)
-        return made + timedelta(seconds=1) > min(self._as_of, now - age)
+        self.read_at = time.monotonic()
 
 
 def read_members(librechat: LibreChat, *, groups: bool) -> Members:
     """Their groups are read if these are asked for."""
-    members = Members(librechat.now())
+    members = Members()
     listed = allowed(lambda: _groups_by_member(librechat)) if groups else None
     for row in librechat.stream("users", {}, {"$project": USER_RECORD}):  # there may be very many
         user = str(row["_id"])

@@ -144,6 +144,24 @@ def test_a_new_user_pays_once_it_is_known_who_that_is(people: Database[Document]
     assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 3, "unknown": 1}
 
 
+def test_a_user_who_cannot_be_read_is_waited_for_as_long_as_messages_are_open(
+    people: Database[Document], exporter: MakeExporter, client: pymongo.MongoClient[Document]
+) -> None:
+    people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
+    one = exporter(NOW, **ON, state_refresh=1)
+    one.scrape()
+    fault = {"failCommands": ["aggregate"], "namespace": f"{people.name}.users", "errorCode": 91}
+    client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fault})
+    try:
+        people["messages"].insert_one(message(NOW, 2, user=str(ObjectId())))
+        one.at = NOW + timedelta(minutes=50)
+        assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 1}
+        one.at = NOW + timedelta(minutes=56)
+        assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 1, "unknown": 1}
+    finally:
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
 def test_users_that_may_not_be_read_are_asked_for_once_in_a_reading(
     people: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,7 +220,7 @@ class MessagesFold(Fold[MessageGroup]):
                 prompt = before if before is not None else question.tokens
             asked = (question._replace(tokens=prompt or 0),)
         counted = cell.names() if cell is not None else frozenset()
-        waits = self._payers.are_unknown(reading, one.user)
+        waits = self._payers.are_unknown(reading, one.user, document)
         payers = self._payers.of_all(reading, one.users) if not waits else {}
         group = _group(reading, one, model, agent, asked, payers, counted)
         created = abs(one.moment)

@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import Any
+
+from bson import ObjectId
 
 from librechat_exporter.ledger.fold import Cache, Counting, Reading
 from librechat_exporter.librechat.fields import UNKNOWN
@@ -11,6 +14,8 @@ from librechat_exporter.user_ids import UserKey
 
 GROUP, DOMAIN, USER = "group", "domain", "user"
 _MET_REMEMBERED = 100_000
+# Users who cannot be read are waited for so long, which is less than what waits for them stays open.
+_WAITED_FOR = timedelta(minutes=55)
 
 
 class Payers:
@@ -24,9 +29,9 @@ class Payers:
         # When those who are no users, or not yet, were met first, by time.monotonic().
         self._met: Cache[str, float] = Cache(_MET_REMEMBERED)
 
-    def are_unknown(self, reading: Reading, user: str | None) -> bool:
+    def are_unknown(self, reading: Reading, user: str | None, document: ObjectId) -> bool:
         """The user may have come since users were read: who pays is not known yet. Who was met before they were read,
-        and is not among them, is no user any more. The time of an `_id` tells nothing, as its clock may be another.
+        and is not among them, is no user any more. The time of an `_id` does not tell, as its clock may be another.
 
         Raises PyMongoError, TimeoutError.
         """
@@ -37,7 +42,7 @@ class Payers:
             return False
         if user not in self._met:
             self._met.put(user, reading.begun)
-        return members.read_at <= self._met[user]
+        return members.read_at <= self._met[user] and document.generation_time > reading.trusted - _WAITED_FOR
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

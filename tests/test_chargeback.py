@@ -150,7 +150,7 @@ def test_a_user_who_cannot_be_read_is_waited_for_as_long_as_messages_are_open(
     people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
     one = exporter(NOW, **ON, state_refresh=1)
     one.scrape()
-    fault = {"failCommands": ["aggregate"], "namespace": f"{people.name}.users", "errorCode": 91}
+    fault = {"failCommands": ["aggregate"], "namespace": f"{people.name}.users", "errorCode": 96}
     client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fault})
     try:
         people["messages"].insert_one(message(NOW, 2, user=str(ObjectId())))
@@ -312,7 +312,7 @@ def test_usage_waits_for_users_to_be_read(
 ) -> None:
     """Nothing is counted for the wrong group because users could not be read at first."""
     people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
-    fault = {"failCommands": ["aggregate"], "namespace": f"{people.name}.groups", "errorCode": 91}
+    fault = {"failCommands": ["aggregate"], "namespace": f"{people.name}.groups", "errorCode": 96}
     client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fault})
     try:
         one = exporter(NOW, **ON, state_refresh=1)

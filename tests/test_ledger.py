@@ -157,7 +157,7 @@ class Life(RuleBasedStateMachine):
     def stop(self, orderly: bool) -> None:
         assert self.exporter is not None
         if not orderly:  # what is not committed is gone, as after kill -9
-            self.exporter.daemon.ledger._save = lambda *_args, **_kwargs: None  # type: ignore[method-assign]
+            self.exporter.daemon.ledger._saving.save = lambda *_args: None  # type: ignore[method-assign]
         self.exporter.close()
         self.exporter = None
 

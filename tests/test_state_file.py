@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import logging
 import sqlite3
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -257,6 +258,30 @@ def test_a_disk_that_fails_for_hours_leaves_no_cells_of_what_was_sealed_meanwhil
     assert cells == len(ledger._sources["messages"].cells) == 5
     one.close()
     assert exporter(NOW + timedelta(hours=4)).scrape()[MESSAGES] == 25
+
+
+def test_a_disk_that_is_slow_to_fail_is_not_tried_by_each_scrape(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    def fail(_state: State) -> NoReturn:
+        nonlocal tried
+        tried += 1
+        time.sleep(0.5)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    one = exporter(NOW)
+    one.scrape()
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "transaction", fail)
+        for number in range(5):
+            database["messages"].insert_one(message(NOW, number))
+            values = one.scrape()
+        assert tried == 1
+    assert (values[MESSAGES], values[PERSISTENT]) == (5, 0)
+    one.close()
+    assert exporter(NOW).scrape()[MESSAGES] == 5
 
 
 def test_a_disk_that_fills_up_loses_nothing(

@@ -29,6 +29,7 @@ from librechat_exporter.ledger.last_seen import SEEN_KEPT, LastSeen
 from librechat_exporter.ledger.membership import Membership
 from librechat_exporter.ledger.open_documents import MOST_LAG, OpenDocuments
 from librechat_exporter.ledger.reading import Row
+from librechat_exporter.ledger.saving import Saving
 from librechat_exporter.ledger.source import BEGINNING, Source, id_at, time_of
 from librechat_exporter.ledger.state_file import State
 from librechat_exporter.ledger.totals import Totals
@@ -79,12 +80,11 @@ class Ledger:
         self._identity_checked = False
         self._remembered_at = float("-inf")
         self._foreign_told: set[str] = set()
-        self._unsaved_labels: list[tuple[str, str]] = []
-        self._save_failed = self._closed = False
         self._guard = guard
         kept = state.kept(_CLOCK)
         self._clock = Clock(float(kept) if kept is not None else None, monotonic)
         self._last_seen = LastSeen(state, max(SEEN_KEPT, windows.kept) + HOUR, hold_user)
+        self._saving = Saving(state, guard, self._last_seen)
         self._sources = {fold.name: self._load(fold) for fold in folds}
         self.totals = Totals(self._sources.values(), self._lock, windows, self._last_seen)
         self._binding = Binding(librechat, state, self._sources.values(), self._lock)
@@ -94,7 +94,7 @@ class Ledger:
             open_minutes,
             trusted=self.trusted,
             count=self._count_open,
-            save=self._save,
+            save=lambda source: self._saving.save([source]),
             renew_members=membership.renew,
         )
         self._history = History(
@@ -136,7 +136,7 @@ class Ledger:
     def save(self) -> None:
         """Commits all that was counted. What collectors have told is shown only after that."""
         with self._lock:
-            self._save(*self._sources.values())
+            self._saving.save(self._sources.values())
 
     def keep(self, name: str, value: str) -> None:
         """Keeps a text across restarts, as long as the database is the same. If that fails, it is not kept."""
@@ -155,7 +155,7 @@ class Ledger:
     @property
     def persistent(self) -> bool:
         """All that was shown is on disk."""
-        return self._state.on_disk and not self._save_failed
+        return self._state.on_disk and not self._saving.has_failed
 
     # The background.
 
@@ -170,9 +170,7 @@ class Ledger:
         self._history.stop()
         self._background.end(seconds)
         with self._lock:
-            self._save(*self._sources.values())
-            self._state.close()
-            self._closed = True
+            self._saving.close(self._sources.values())
 
     def tick(self) -> None:
         """Reads all that is open everywhere, and seals what is no longer. Raises what failed first."""
@@ -222,7 +220,7 @@ class Ledger:
         kept = self._kept_from()
         with self._lock:
             source.expire(kept)
-            self._save(source)
+            self._saving.save([source])
         self._tell_foreign_ids(source)
 
     def _tell_foreign_ids(self, source: Source) -> None:
@@ -313,39 +311,13 @@ class Ledger:
                 for series, amount in samples.items():
                     source.add(series, amount)
             source.folded(names, start, end)
-            self._save(source)
+            self._saving.save([source])
 
     def _pass_over(self, source: Source) -> None:
         with self._lock:
             source.unreadable += 1
 
-    # State. Each of these is called with the ledger's lock held.
-
-    def _save(self, *sources: Source) -> None:
-        """Commits what changed, before anybody sees it. If that fails it is kept for the next time."""
-        self._unsaved_labels += self._guard.take_unsaved()
-        changed = [source for source in sources if source.has_changed]
-        seen = self._last_seen
-        if self._closed or not (changed or seen.unsaved or seen.days.unsaved or self._unsaved_labels):
-            return
-        try:
-            with self._state.transaction():
-                for source in changed:
-                    self._state.save(source.fold.name, source.changes(), source.expired, source.kept)
-                self._state.save_seen(seen.unsaved, seen.days.unsaved, self._unsaved_labels)
-        except Exception as error:  # noqa: BLE001
-            if not self._save_failed:
-                log.error("STATE_PATH cannot be written (%s): counters may fall at the next restart", describe(error))  # noqa: TRY400
-            self._save_failed = True
-            return
-        if self._save_failed:
-            log.info("STATE_PATH can be written again; nothing was lost")
-        self._save_failed = False
-        for source in changed:
-            source.changes_saved()
-        seen.unsaved = {}
-        seen.days.unsaved = {}
-        self._unsaved_labels = []
+    # The database that is counted.
 
     def _check_identity(self, now: datetime, *, again: bool = False) -> None:
         """Binds the state to the database; another database starts afresh.
@@ -390,7 +362,7 @@ class Ledger:
                 self._binding.bind()
                 self._guard.forget()
                 self.membership.forget()
-                self._unsaved_labels.clear()
+                self._saving.forget()
                 self._last_seen.begin()
                 for source in sources:
                     source.begin(None)

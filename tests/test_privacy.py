@@ -1,7 +1,7 @@
 """Nothing of people leaves: texts, names, addresses and ids are marked, and looked for wherever the exporter writes."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import pymongo
 import pytest
 from pymongo.database import Database
 
+from librechat_exporter.ledger.state_file import State
+from librechat_exporter.user_ids import keyed_hash
 from tests.conftest import Document, MakeExporter, MakeProcess, Process
 from tests.people import MARK, USER, fill
 from tools.mongod import Mongod
@@ -92,11 +94,17 @@ def test_faults_quote_nothing(mode: str, tmp_path: Path, process: MakeProcess) -
 
 
 def test_hashes_follow_the_setting(
-    database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
+    database: Database[Document],
+    exporter: MakeExporter,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ids become hashes at the next start; from hashes there is no way back, and that is said."""
     fill(database, datetime.now(UTC))
     unique = ("librechat_monthly_unique_users", ())
+
+    def refuse(*_arguments: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
 
     def seen(**settings: Any) -> tuple[float, set[str]]:
         one = exporter(**settings)
@@ -108,10 +116,12 @@ def test_hashes_follow_the_setting(
     hashed = {"state_user_ids": "hash", "user_id_salt": SALT}
     assert seen() == (1, {str(USER)})
     database["messages"].delete_many({})
+    with monkeypatch.context() as patch, suppress(sqlite3.OperationalError):
+        patch.setattr(State, "keep", refuse)  # it is not hashed twice because of that
+        seen(**hashed)
     value, held = seen(**hashed)
     assert value == 1
-    assert held
-    assert str(USER) not in held
+    assert held == {keyed_hash(SALT)(str(USER))}
     assert seen(**hashed) == (1, held)
     assert seen(state_user_ids="hash", user_id_salt=SALT + "other")[0] == 0
     assert "the unique users of the past are forgotten" in caplog.text

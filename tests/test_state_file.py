@@ -16,7 +16,7 @@ from librechat_exporter.cli import forget_label
 from librechat_exporter.ledger.state_file import State, StateError, StateInUseError
 from librechat_exporter.settings import Settings
 from tests.chats import MESSAGES, NOW, message, set_clock
-from tests.conftest import Document, MakeExporter, MakeProcess
+from tests.conftest import Document, Exporter, MakeExporter, MakeProcess
 from tests.meanings import Values
 
 PERSISTENT = ("librechat_exporter_state_persistent", ())
@@ -220,6 +220,14 @@ def test_a_volume_that_comes_while_the_file_is_tried_is_not_overwritten(
     assert State(str(mounted / "ledger.sqlite")).kept("which") == "the volume's"
 
 
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/zero"])
+def test_a_device_is_no_state_file(exporter: MakeExporter, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    """It may have no end, and is copied nowhere."""
+    one = exporter(NOW, state_path=path)
+    assert one.scrape()[PERSISTENT] == 0
+    assert f"STATE_PATH {path} cannot be read either (it is no file)" in caplog.text
+
+
 @pytest.mark.parametrize(
     "content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000], ids=["garbage", "truncated"]
 )
@@ -233,6 +241,15 @@ def test_a_damaged_state_is_set_aside(
     assert values["librechat_exporter_state_persistent", ()] == 1
     [aside] = tmp_path.glob("ledger.sqlite.damaged-*")
     assert aside.read_bytes() == content
+
+
+def wait_for_the_disk(one: Exporter) -> Values:
+    """After attempts that failed there is a pause. The values that are on disk."""
+    end = time.monotonic() + 20
+    while (values := one.scrape())[PERSISTENT] != 1:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return values
 
 
 def test_a_disk_that_fails_for_hours_leaves_no_cells_of_what_was_sealed_meanwhile(
@@ -252,7 +269,7 @@ def test_a_disk_that_fails_for_hours_leaves_no_cells_of_what_was_sealed_meanwhil
             database["messages"].insert_many([message(NOW + timedelta(hours=hour), 5 * hour + n) for n in range(5)])
             assert one.scrape()[PERSISTENT] == 0
             one.daemon.ledger.tick()
-    assert one.scrape()[PERSISTENT] == 1
+    wait_for_the_disk(one)
     ledger = one.daemon.ledger
     [(cells,)] = ledger._state._connection.execute("SELECT count(*) FROM open WHERE source = 'messages'")
     assert cells == len(ledger._sources["messages"].cells) == 5
@@ -300,7 +317,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         assert values["librechat_exporter_state_persistent", ()] == 0
     connection.execute("PRAGMA max_page_count = 1000000")
     database["messages"].delete_many({})
-    assert one.scrape()["librechat_exporter_state_persistent", ()] == 1
+    wait_for_the_disk(one)
     one.close()
     assert exporter(NOW).scrape()[MESSAGES] == 150
     messages = [record.getMessage() for record in caplog.records]

@@ -217,6 +217,45 @@ def test_a_family_that_the_state_does_not_know_is_a_defect(
         source.add((EXTRA.name, ()), 1)
 
 
+def test_a_file_that_an_earlier_release_has_called_its_own_goes_on(
+    database: Database[Document], exporter: MakeExporter, tmp_path: Path
+) -> None:
+    """After a rollback that went wrong, and back."""
+    database["messages"].insert_many([message(NOW - timedelta(days=1, seconds=n), n) for n in range(40)])
+    one = exporter(NOW)
+    assert one.folded().scrape()[MESSAGES] == 40
+    one.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    database["messages"].delete_many({"messageId": {"$in": ["m1", "m2", "m3"]}})
+    two = exporter(NOW)
+    assert two.scrape()[MESSAGES] == 40
+    assert two.daemon.ledger.persistent
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("PRAGMA user_version = 4", "was written by a newer release, in form 4, and this one knows form 3: run that"),
+        ("ALTER TABLE open RENAME COLUMN shape TO form", "is of no form that is known"),
+    ],
+)
+def test_a_file_of_an_unknown_form_is_not_touched(
+    exporter: MakeExporter, tmp_path: Path, command: str, told: str
+) -> None:
+    one = exporter(NOW)
+    one.scrape()
+    one.close()
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(command)
+    before = path.read_bytes()
+    with pytest.raises(StateError, match=f"STATE_PATH {path} {told}"):
+        exporter(NOW)
+    assert path.read_bytes() == before
+
+
 def test_a_file_that_is_not_the_exporters_is_not_touched(exporter: MakeExporter, tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite"
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -65,8 +65,7 @@ class LastSeen:
         else:
             log.warning("STATE_USER_IDS or USER_ID_SALT has changed: the unique users of the past are forgotten")
             seen = {}
-        self._state.replace_seen(seen)
-        self._state.keep(USERS_HELD, wanted)
+        self._state.replace_seen(seen, USERS_HELD, wanted)
         return seen
 
     def count(self, kind: str, since: datetime) -> int:

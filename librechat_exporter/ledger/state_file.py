@@ -3,10 +3,7 @@
 import contextlib
 import json
 import logging
-import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,8 +12,9 @@ from pathlib import Path
 from librechat_exporter.ledger.cell import Cell
 from librechat_exporter.ledger.cell_table import SCHEMA as CELLS_SCHEMA
 from librechat_exporter.ledger.cell_table import CellTable
+from librechat_exporter.ledger.state_copy import copied, log_of
 from librechat_exporter.ledger.state_lock import can_lock, in_use, is_in_use
-from librechat_exporter.ledger.upgrade import upgrade
+from librechat_exporter.ledger.upgrade import UpgradeError, upgrade
 from librechat_exporter.metrics.metric import Series
 
 log = logging.getLogger(__name__)
@@ -36,12 +34,8 @@ CREATE TABLE IF NOT EXISTS active_days (user INTEGER PRIMARY KEY, last INTEGER, 
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS label (name TEXT, value TEXT, PRIMARY KEY (name, value)) WITHOUT ROWID;
 """
-# In a container whose filesystem is read-only, this can be written.
-_MEMORY = "/dev/shm"  # noqa: S108
 # Instead of a file's identity: what it holds could not be read.
 _UNREAD = ("unread",)
-# The file and its log, and what is written when the one is taken into the other.
-_COPY_TIMES = 2
 _TABLES = ("binding", "source", "metric", "total", "open", "shape", "last_seen", "active_days", "kept", "label")
 IN_MEMORY = ":memory:"
 # SQLite's integers end here; a total that is larger is kept as a text.
@@ -123,15 +117,8 @@ class State:
         if self._held is None:
             return memory
         try:
-            # SQLite reads the latest commits, which are in the write-ahead log, only where it can write.
-            files = [file for file in (self._path, _log_of(self._path)) if file.exists()]
-            size = sum(file.stat().st_size for file in files)
-            with tempfile.TemporaryDirectory(dir=_scratch(_COPY_TIMES * size)) as folder:
-                copy = Path(folder) / self._path.name
-                for file in files:
-                    shutil.copyfile(file, copy.with_name(file.name))
-                with contextlib.closing(self._open(str(copy))) as readable:
-                    readable.backup(memory)
+            with copied(self._path) as copy, contextlib.closing(self._open(str(copy))) as readable:
+                readable.backup(memory)
         except StateError:
             raise
         except (OSError, sqlite3.Error) as error:
@@ -189,10 +176,11 @@ class State:
         except sqlite3.DatabaseError as error:
             aside = self._path.with_name(f"{self._path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}")
             self._path.rename(aside)
-            _log_of(self._path).unlink(missing_ok=True)
+            if log_of(self._path).exists():  # it has the latest commits
+                log_of(self._path).rename(log_of(aside))
             log.error("STATE_PATH %s is damaged (%s): kept as %s, starting afresh", self._path, error, aside)  # noqa: TRY400
             connection = self._open(str(self._path))
-        for file in (self._path, _log_of(self._path)):
+        for file in (self._path, log_of(self._path)):
             if file.exists() and file.stat().st_mode & 0o077:
                 file.chmod(0o600)  # it holds user ids
         return connection
@@ -210,7 +198,10 @@ class State:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN EXCLUSIVE")
             check_owner(connection, path)
-            upgrade(connection)
+            try:
+                upgrade(connection)
+            except UpgradeError as error:
+                raise StateError(f"STATE_PATH {path} {error}") from None
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 connection.execute(statement)
             connection.execute("COMMIT")
@@ -328,8 +319,10 @@ class State:
         row = self._connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
         return row[0] if row is not None else None
 
-    def replace_seen(self, seen: Seen) -> None:
+    def replace_seen(self, seen: Seen, name: str, value: str) -> None:
+        """With a text for kept(), which says what they are now."""
         with self._connection as connection:
+            connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
             connection.execute("DELETE FROM last_seen")
             connection.executemany("INSERT INTO last_seen VALUES (?, ?, ?)", _rows(seen))
 
@@ -366,24 +359,11 @@ class State:
         self._connection.close()
 
 
-def _log_of(path: Path) -> Path:
-    """SQLite's write-ahead log."""
-    return path.with_name(f"{path.name}-wal")
-
-
 def check_owner(connection: sqlite3.Connection, path: str) -> None:
     """Raises StateError if the file is another program's."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and not {"binding", "source", "open"} <= tables:
         raise StateError(f"STATE_PATH {path} is a database of another program; name a file of the exporter's own")
-
-
-def _scratch(needed: int) -> str:
-    """A folder with so many bytes of room. Raises OSError if there is none."""
-    for folder in (_MEMORY, tempfile.gettempdir()):
-        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > needed:
-            return folder
-    raise OSError(f"there is no room for a copy, which takes {needed / 1e6:.0f} MB")
 
 
 def _forget_kind(connection: sqlite3.Connection, kind: str) -> None:

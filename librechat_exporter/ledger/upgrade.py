@@ -23,15 +23,35 @@ _FRACTIONS: dict[str, tuple[str, int, Callable[[list[str]], int]]] = {
 _AGENT = "\0"  # once, before an agent's id
 
 
+class UpgradeError(Exception):
+    """The file cannot be made one of today. Its text follows the file's name, and says what would be right."""
+
+
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Within the transaction that has begun."""
+    """Within the transaction that has begun. Raises UpgradeError."""
+    try:
+        _upgrade(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # the disk's fault
+            raise
+        raise UpgradeError(f"is of no form that is known ({error}): put back a copy of it") from None
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
     [(form,)] = connection.execute("PRAGMA user_version").fetchall()
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if form > _FORM:
+        raise UpgradeError(
+            f"was written by a newer release, in form {form}, and this one knows form {_FORM}: run that release, or "
+            "put back the copy that was made before the upgrade"
+        )
     if form == 0 and "series" in tables:
         if "seen" in tables:
             _convert_seen(connection)
         _convert_sources(connection)
-    if form < _FORM and "open" in tables:
+    # Not by the form: an earlier release that opens a file of today calls it one of its own.
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(open)")}
+    if columns and "shape" not in columns:
         _share_series(connection)
     connection.execute(f"PRAGMA user_version = {_FORM}")
 

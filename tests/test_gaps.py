@@ -3,6 +3,7 @@
 MongoDB is a list of `_id`s here: what it answers, and in which moment it fails, is the test's to say.
 """
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from librechat_exporter.metrics.samples import Samples
 from tests.chats import object_id
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 ONE = Metric(name="one_total", help="", type="counter", kind="happened")
 TWO = Metric(name="two_total", help="", type="counter", kind="happened")
 
@@ -115,7 +116,7 @@ class Stored:
 
 
 class Counts(Fold[int]):
-    """Each document counts 1 in each metric."""
+    """Each document counts 1 in each metric. finished: what one that is open counts when it is finished."""
 
     row: Document = {"_id": 1}  # noqa: RUF012
 
@@ -123,6 +124,7 @@ class Counts(Fold[int]):
         super().__init__([Counting(name, (metric,), lambda _samples, _group: None) for metric in metrics])
         self.name = self.collection = name
         self.members_of_history: list[str] = []
+        self.finished = 1
 
     def _samples(self, reading: Reading, count: int) -> Samples:
         samples = reading.samples()
@@ -133,7 +135,8 @@ class Counts(Fold[int]):
     def fold_open(
         self, reading: Reading, rows: Sequence[Document], cells: Sequence[Cell | None]
     ) -> tuple[list[Found], Seen]:
-        return [Found(self._samples(reading, 1), unsettled=row["unsettled"]) for row in rows], {}
+        counts = [(1 if row["unsettled"] else self.finished, row["unsettled"]) for row in rows]
+        return [Found(self._samples(reading, count), unsettled=unsettled) for count, unsettled in counts], {}
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
         self.members_of_history = sorted(reading.members or ())
@@ -199,9 +202,25 @@ def stop_one_answer(life: Life) -> None:
     life.scrape()
 
 
-def restart(life: Life, *metrics: Metric) -> None:
+def restart(life: Life, *metrics: Metric, finished: int = 1) -> None:
     life.stop()
-    life.start(Counts("messages", ONE, *metrics))
+    fold = Counts("messages", ONE, *metrics)
+    fold.finished = finished
+    life.start(fold)
+
+
+def pass_minutes(life: Life, first: int, last: int, *, unsettled: bool = False) -> None:
+    """In each two documents come, of which the first stays unfinished if unsettled is set."""
+    for minute in range(first, last):
+        life.stored.now_is = START + minute * MINUTE
+        life.stored.put(life.stored.now_is - 2 * SECOND, unsettled=unsettled)
+        life.stored.put(life.stored.now_is - SECOND)
+        life.ledger.poll()
+        life.ledger.tick()
+
+
+def finish_all(life: Life) -> None:
+    life.stored.documents = dict.fromkeys(life.stored.documents, False)
 
 
 def test_a_gap_is_missed_once_though_what_follows_cannot_be_read_at_first(life: Life) -> None:
@@ -287,15 +306,10 @@ def test_a_gap_is_charged_to_users_who_came_in_it(life: Life) -> None:
 
 @pytest.mark.parametrize("is_finished", [False, True])
 def test_what_is_kept_open_counts_once_in_a_new_metric(life: Life, *, is_finished: bool) -> None:
-    for minute in range(1, 75):
-        life.stored.now_is = START + timedelta(minutes=minute)
-        life.stored.put(life.stored.now_is - 2 * SECOND, unsettled=True)
-        life.stored.put(life.stored.now_is - SECOND)
-        life.ledger.poll()
-        life.ledger.tick()
+    pass_minutes(life, 1, 75, unsettled=True)
     if is_finished:
-        life.stored.documents = dict.fromkeys(life.stored.documents, False)
-    life.stored.now_is += timedelta(minutes=1)
+        finish_all(life)
+    life.stored.now_is += MINUTE
     restart(life, TWO)
     for _ in range(4):
         life.ledger.tick()
@@ -303,6 +317,99 @@ def test_what_is_kept_open_counts_once_in_a_new_metric(life: Life, *, is_finishe
     assert (life.counted(ONE), life.counted(TWO)) == (208, 208)
     life.ledger.tick()
     assert not [one for one in life.messages.order if one < object_id(START, 0).binary]
+
+
+@pytest.fixture
+def answered(life: Life) -> Life:
+    """An answer that began twenty minutes ago is kept open; finished, it counts 10."""
+    life.messages.fold.finished = 10
+    life.stored.put(START, unsettled=True)
+    life.ledger.tick()
+    pass_minutes(life, 1, 21)
+    assert life.messages.order[0] < life.messages.open_from
+    return life
+
+
+@pytest.mark.parametrize("gap", [0, 3000])
+def test_an_answer_that_is_kept_open_is_read_after_a_restart_before_it_is_sealed(answered: Life, gap: int) -> None:
+    before = answered.counted()
+    finish_all(answered)
+    answered.stored.put_each(6, gap, answered.stored.now_is + SECOND)
+    answered.stored.now_is += 301 * MINUTE if gap else SECOND
+    restart(answered, finished=10)
+    failing = ["row"]
+
+    def fail_once(what: str) -> None:
+        if what in failing:
+            failing.remove(what)
+            raise AutoReconnect("reset")
+
+    answered.stored.before = fail_once
+    with pytest.raises(AutoReconnect):
+        answered.ledger.tick()
+    answered.stored.now_is += MINUTE
+    answered.ledger.tick()
+    still_open = len(answered.messages.order) if gap else 0
+    assert answered.counted() == before + 9 + gap + 9 * still_open
+
+
+def test_an_answer_that_is_kept_open_is_not_sealed_by_a_tick_that_reads_nothing(answered: Life) -> None:
+    def fail(what: str) -> None:
+        if what == "row":
+            raise AutoReconnect("recovering")
+
+    before = answered.counted()
+    finish_all(answered)
+    answered.stored.now_is += 45 * MINUTE
+    answered.stored.before = fail
+    with pytest.raises(AutoReconnect):
+        answered.ledger.tick()
+    answered.stored.before = _nothing
+    answered.ledger.tick()
+    assert answered.counted() == before + 9
+
+
+def test_a_metric_that_goes_off_while_its_history_is_missing_counts_once(life: Life) -> None:
+    pass_minutes(life, 1, 40, unsettled=True)
+    life.stored.now_is += MINUTE
+    restart(life, TWO)
+    life.ledger.tick()
+    restart(life)
+    finish_all(life)
+    for _ in range(80):
+        life.stored.now_is += MINUTE
+        life.ledger.tick()
+    restart(life, TWO)
+    life.ledger.tick()
+    assert life.counted(TWO) == life.counted(ONE) == len(life.stored.documents)
+
+
+def test_a_metric_that_goes_off_before_anything_was_read_misses_nothing_later(life: Life) -> None:
+    restart(life, TWO)
+    restart(life)
+    life.ledger.tick()
+    pass_minutes(life, 1, 30)
+    restart(life, TWO)
+    life.ledger.tick()
+    assert life.counted(TWO) == life.counted(ONE) == len(life.stored.documents)
+
+
+def test_a_metric_that_changes_its_meaning_while_it_is_off_counts_what_is_open(life: Life) -> None:
+    restart(life, TWO)
+    life.ledger.tick()
+    assert life.counted(TWO) == 60
+    restart(life)
+    pass_minutes(life, 1, 60)
+    restart(life, dataclasses.replace(TWO, changes=("9.0: all of them",)))
+    life.ledger.tick()
+    assert life.counted(TWO) == life.counted(ONE) == len(life.stored.documents)
+
+
+def test_a_metric_that_changes_its_form_after_its_meaning_counts_what_is_open(life: Life) -> None:
+    for changed in ({}, {"changes": ("9.0: all of them",)}, {"changes": ("9.0: all of them",), "parts": 2}):
+        restart(life, dataclasses.replace(TWO, **changed))
+        life.ledger.tick()
+    assert life.counted(TWO) == life.counted(ONE) == 60
 
 
 def test_a_tick_that_is_too_slow_seals_what_it_has_read(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,8 @@ class Ledger:
             self._open.read_all(source, now, time.monotonic() + _TICK_DEADLINE, again=True)
         finally:  # if it was too much for one tick, the next one has less to read
             with self._lock:
-                self._open.seal(source, min(opening, source.read_until), now)
+                if source.read_until > BEGINNING:
+                    self._open.seal(source, min(opening, source.read_until), now)
         if not source.history_folded.is_set():
             self._history.want()
         kept = self._kept_from()

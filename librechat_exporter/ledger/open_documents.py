@@ -161,11 +161,11 @@ class OpenDocuments:
             if not source.is_read:
                 with self._lock:
                     source.recent.advance(now)  # so that only the last five minutes are held while it is read
+            with self.folding(source, deadline):
+                self.read(source, [one for one in source.order if one < source.open_from], now)
+            source.read_until = source.open_from
             self._make_gap_history(source, now, deadline)
             self._read_from(source, source.open_from, None, now, deadline)
-            kept = [one for one in source.order if one < source.open_from]
-            with self.folding(source, deadline):
-                self.read(source, kept, now)
             source.fresh, source.is_read = begun, True
         finally:
             source.reading_all.release()

@@ -1,23 +1,23 @@
 """One fold at work: totals, the cells of open documents, and what of history is still to be folded."""
 
 import bisect
-import copy
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from bson import ObjectId
 
 from librechat_exporter.ledger.cell import Cell
+from librechat_exporter.ledger.families import Families
 from librechat_exporter.ledger.fold import Cache, Fold, Found
 from librechat_exporter.ledger.recent import Recent
 from librechat_exporter.ledger.state_file import Counted, Range, SourceState
 from librechat_exporter.ledger.windowed import Hours
 from librechat_exporter.librechat.messages import Link, Question
 from librechat_exporter.metrics.guard import LabelGuard
-from librechat_exporter.metrics.metric import Family, LabelValues, Metric, Series
+from librechat_exporter.metrics.metric import LabelValues, Metric, Series
 
 BEGINNING = bytes(12)
 END = b"\xff" * 12
@@ -87,9 +87,7 @@ class Source:
         self.first: bytes | None = None
         self.chunk = FIRST_CHUNK
         self.logged = time.monotonic()
-        # By the metric's name the family that was made of its totals, the places of its samples, and the labels of what
-        # has changed since.
-        self._families: dict[str, tuple[Family, dict[LabelValues, int], set[LabelValues]]] = {}
+        self.families = Families(self.totals)
         self.changed_totals: set[Series] = set()
         self.changed_cells: set[bytes] = set()
         self.has_sealed = False  # since it was saved
@@ -125,6 +123,11 @@ class Source:
             if not cell.names().isdisjoint(changed):  # it counts anew as well
                 cell.hold({series: amount for series, amount in cell.samples().items() if series[0] not in changed})
                 self.changed_cells.add(document)
+            if not cell.settled.isdisjoint(changed):
+                cell.settled = cell.settled.difference(changed)
+                self.changed_cells.add(document)
+        # Those before open_from are open as more was to come, until they are read again.
+        self.unsettled = set(self.order[: bisect.bisect_left(self.order, self.open_from)])
         return changed
 
     def _shapes(self) -> dict[str, tuple[str, int]]:
@@ -135,8 +138,6 @@ class Source:
     def _enlist(self, state: SourceState | None) -> None:
         """Lists all that is counted: a new metric misses all history, one that was off misses what came meanwhile."""
         held = state.counted if state is not None else {}
-        after_newest = after(self.newest) if self.newest is not None else self.open_from
-        settled: set[str] = set()
         for name, (shape, changes) in self._shapes().items():
             before = held.get(name)
             if before is None or before.shape not in ("", shape):
@@ -147,18 +148,33 @@ class Source:
                 missing = [one for one in missing if one[0] < one[1]]
                 self.counted[name] = Counted(shape, changes, missing)
                 if before.changes != changes:
-                    settled.add(name)
+                    self._settle(name, before.missing)
             self.changed_counted.add(name)
-        if settled:
-            for cell in self.cells.values():
-                cell.settle(settled)
-            self.changed_cells.update(self.cells)
         for name in held.keys() - self.counted.keys():
             off = held[name]
             if not off.missing or off.missing[-1][1] != END:
-                off.missing.append((max(after_newest, self.open_from), END))
+                last = next((one for one in reversed(self.order) if name in self.cells[one].names()), None)
+                start = max(after(last), self.open_from) if last is not None else self.open_from
+                off.missing = [part for one in off.missing for part in self._without_counted(name, *one)]
+                off.missing.append((start, END))
             self.counted[name] = off
             self.changed_counted.add(name)
+
+    def _settle(self, name: str, missing: Iterable[Range]) -> None:
+        """The metric has changed its meaning: what is open counts in it as it does, but for what it was off for."""
+        for document, cell in self.cells.items():
+            if not any(start <= document < end for start, end in missing):
+                cell.settle([name])
+                self.changed_cells.add(document)
+
+    def _without_counted(self, name: str, start: bytes, end: bytes) -> Iterator[Range]:
+        """The parts of a range between the open documents that the metric has counted."""
+        for document in self.order[bisect.bisect_left(self.order, start) : bisect.bisect_left(self.order, end)]:
+            if name in self.cells[document].names():
+                if start < document:
+                    yield start, document
+                start = after(document)
+        yield start, end
 
     @property
     def has_changed(self) -> bool:
@@ -203,8 +219,7 @@ class Source:
         if amount or labels not in totals:
             totals[labels] = totals.get(labels, 0) + amount
             self.changed_totals.add(series)
-            if name in self._families:
-                self._families[name][2].add(labels)
+            self.families.change(name, labels)
 
     def count(self, document: bytes, found: Found, row: int | None) -> None:
         """Counts by how much an open document exceeds what it was counted as before; in windows, what it is now.
@@ -374,26 +389,3 @@ class Source:
 
     def values(self, metric: Metric) -> dict[LabelValues, float]:
         return self.totals[metric.name]
-
-    def family(self, metric: Metric) -> Family | None:
-        """Returns the family that was made of the metric's totals, with those that have changed since; None if it must
-        be made anew. Its samples are shared with those returned before, but for the changed ones."""
-        family, places, changed = self._families.get(metric.name, (None, {}, set()))
-        if family is None or not changed:
-            return family
-        if not changed <= places.keys():
-            return None
-        values = self.totals[metric.name]
-        made = copy.copy(family)
-        made.samples = list(family.samples)
-        for labels in changed:
-            value = values[labels] / metric.parts if metric.parts != 1 else values[labels]
-            made.samples[places[labels]] = made.samples[places[labels]]._replace(value=float(value))
-        self._families[metric.name] = made, places, set()
-        return made
-
-    def keep_family(self, metric: Metric, family: Family) -> None:
-        """A family of the metric's totals as they are."""
-        is_simple = metric.type != "histogram"  # whose samples are sums of totals
-        places = {labels: place for place, labels in enumerate(sorted(self.totals[metric.name]))} if is_simple else {}
-        self._families[metric.name] = family, places, set()

@@ -48,10 +48,10 @@ class Totals:
         """The same object until the metric's totals change."""
         with self._lock:
             source = self._source_of(metric)
-            family = source.family(metric)
+            family = source.families.get(metric)
             if family is None:
                 family = metric.family(self.values(metric))
-                source.keep_family(metric, family)
+                source.families.keep(metric, family)
             return family
 
     def in_windows(self, metric: Metric, now: datetime) -> dict[LabelValues, float]:

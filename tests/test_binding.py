@@ -9,7 +9,7 @@ from pymongo.database import Database
 
 from librechat_exporter.faults import HistoryPendingError
 from tests.chats import MESSAGES, NOW, message, object_id
-from tests.conftest import Document, MakeExporter
+from tests.conftest import Document, Exporter, MakeExporter
 
 
 @pytest.fixture
@@ -101,6 +101,97 @@ def test_a_restored_database_goes_on(
     client.drop_database(name)
     assert values[MESSAGES] == 49
     assert "start afresh" not in caplog.text
+
+
+@pytest.fixture
+def history(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> list[Document]:
+    """A thousand messages of yesterday, in the order of their `_id`s, are folded slowly.
+
+    What is written back is at rest after a second.
+    """
+    monkeypatch.setattr("librechat_exporter.ledger.history.CHUNK_DOCUMENTS", (8, 8))
+    monkeypatch.setattr("librechat_exporter.ledger.source.FIRST_CHUNK", 8)
+    monkeypatch.setattr("librechat_exporter.ledger.restoring._AT_REST_SECONDS", 1.0)
+    chats = [message(NOW - timedelta(days=1) + timedelta(seconds=n), n) for n in range(1000)]
+    database["messages"].insert_many(chats)
+    return chats
+
+
+def wait_for_half(one: Exporter) -> None:
+    end = time.monotonic() + 20
+    while not 0 < one.daemon.ledger.totals.progress()["messages"] < 1:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    one.daemon.ledger.tick()
+
+
+@pytest.mark.parametrize("way", ["renamed", "written back"])
+def test_history_waits_while_its_collection_is_away(
+    database: Database[Document], exporter: MakeExporter, history: list[Document], way: str
+) -> None:
+    one = exporter(NOW)
+    wait_for_half(one)
+    if way == "renamed":
+        database["messages"].rename("away")
+        time.sleep(0.5)
+        database["away"].rename("messages")
+    else:
+        database["messages"].drop()
+        time.sleep(0.5)
+        for start in range(0, 1000, 250):
+            database["messages"].insert_many(history[start : start + 250])
+            one.daemon.ledger.tick()
+            time.sleep(0.1)
+    assert one.folded().scrape()[MESSAGES] == 1000
+
+
+@pytest.mark.parametrize("there", [0, 250])
+def test_history_waits_for_what_is_written_back_since_a_start(
+    database: Database[Document], exporter: MakeExporter, history: list[Document], there: int
+) -> None:
+    one = exporter(NOW)
+    wait_for_half(one)
+    one.close()
+    database["messages"].drop()
+    if there:
+        database["messages"].insert_many(history[:there])
+    two = exporter(NOW)
+    assert MESSAGES not in two.scrape(timeout=0.5)
+    database["messages"].insert_many(history[there:])
+    two.daemon.ledger.tick()
+    assert two.folded().scrape()[MESSAGES] == 1000
+
+
+@pytest.mark.parametrize("there", [0, 50])
+def test_what_came_unseen_is_counted_when_it_is_written_back_on_another_server(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch, there: int
+) -> None:
+    """After the exporter was stopped 50 messages came; the dump is written back hours later, while it runs."""
+    monkeypatch.setattr("librechat_exporter.ledger.restoring._AT_REST_SECONDS", 1.0)
+    chats = [message(NOW - timedelta(hours=5, seconds=n), n) for n in range(40)]
+    chats += [message(NOW - timedelta(seconds=n), 100 + n) for n in range(10)]
+    database["messages"].insert_many(chats)
+    one = exporter(NOW)
+    assert one.scrape()[MESSAGES] == 50
+    one.daemon.ledger.tick()
+    one.close()
+    database["messages"].drop()
+    chats += [message(NOW + timedelta(seconds=1 + 6 * n), 1000 + n) for n in range(50)]
+    if there:
+        database["messages"].insert_many(chats[:there])
+    two = exporter(NOW + timedelta(hours=2))
+    two.daemon.ledger.tick()
+    database["messages"].insert_many(chats[there:])
+    two.daemon.ledger.tick()
+    assert two.scrape()[MESSAGES] == 100
+    source = two.daemon.ledger._sources["messages"]
+    opening = source.open_from
+    two.daemon.ledger.tick()
+    assert source.open_from == opening
+    time.sleep(1.1)
+    two.daemon.ledger.tick()
+    assert source.open_from > opening, "it is whole, and is sealed as always"
+    assert two.folded().scrape()[MESSAGES] == 100
 
 
 def test_a_database_without_messages_is_bound_when_they_come(

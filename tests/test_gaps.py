@@ -105,7 +105,7 @@ class Stored:
     def has_foreign_ids(self, _collection: str) -> bool:
         return False
 
-    def identity(self) -> str:
+    def identity(self, _collection: str = "messages") -> str:
         return "uuid"
 
     def found(self, _collection: str, _ids: object) -> bool:

@@ -14,7 +14,7 @@ import pymongo
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
-from librechat_exporter.faults import FaultLog
+from librechat_exporter.faults import FaultLog, HistoryPendingError
 from librechat_exporter.ledger.fold import Reading
 from librechat_exporter.ledger.reading import halved, is_documents_fault, match_of
 from librechat_exporter.ledger.source import Source, id_at
@@ -50,9 +50,10 @@ class History:
         add: Callable[[Source, Folded, Collection[str], bytes, bytes], None],
         kept_from: Callable[[], datetime],
         pass_over: Callable[[Source], None],
+        is_whole: Callable[[str], bool],
     ) -> None:
         """read: what a source's fold reads with. add: adds what was folded of a range. kept_from: where windows begin,
-        as far as the clock can be trusted. pass_over: notes a document that cannot be read.
+        as far as the clock can be trusted. pass_over: notes a document that cannot be read. is_whole: of Restoring.
         """
         self._librechat = librechat
         self._sources = sources
@@ -60,6 +61,7 @@ class History:
         self._add = add
         self._kept_from = kept_from
         self._pass_over = pass_over
+        self._is_whole = is_whole
         self._faults = FaultLog()
         self._wanted = threading.Event()
         self._stop = threading.Event()
@@ -134,6 +136,7 @@ class History:
 
     def _read_chunk(self, source: Source, bounds: tuple[bytes, bytes], names: frozenset[str]) -> None:
         start, end = bounds
+        self._check_whole(source)
         if source.first is None:
             first = self._librechat.ids(source.fold.collection, bytes(12), 1)
             source.first = first[0] if first else end
@@ -147,7 +150,13 @@ class History:
         end = pieces[-1][1]
         reading = self._read(source, kept if end > id_at(kept) else None, names)
         folded = self._side_by_side(lambda piece: self._fold_piece(source, piece, reading), pieces)
+        self._check_whole(source)
         self._add(source, [one for piece in folded for one in piece], names, start, end)
+
+    def _check_whole(self, source: Source) -> None:
+        """Raises HistoryPendingError, PyMongoError."""
+        if not self._is_whole(source.fold.collection):
+            raise HistoryPendingError(f"{source.fold.collection} is not there, or is being written back")
 
     def _pieces(self, source: Source, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
         """`_id` ranges that follow each other from start on: a chunk, in pieces that fit into little memory."""

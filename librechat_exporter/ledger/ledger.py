@@ -29,6 +29,7 @@ from librechat_exporter.ledger.last_seen import SEEN_KEPT, LastSeen
 from librechat_exporter.ledger.membership import Membership
 from librechat_exporter.ledger.open_documents import MOST_LAG, OpenDocuments
 from librechat_exporter.ledger.reading import Row
+from librechat_exporter.ledger.restoring import Restoring
 from librechat_exporter.ledger.saving import Saving
 from librechat_exporter.ledger.source import BEGINNING, Source, id_at, time_of
 from librechat_exporter.ledger.state_file import State
@@ -87,6 +88,7 @@ class Ledger:
         self._saving = Saving(state, guard, self._last_seen)
         self._sources = {fold.name: self._load(fold) for fold in folds}
         self.totals = Totals(self._sources.values(), self._lock, windows, self._last_seen)
+        self._restoring = Restoring(librechat, state, self._lock)
         self._binding = Binding(librechat, state, self._sources.values(), self._lock)
         self._open = OpenDocuments(
             librechat,
@@ -98,7 +100,13 @@ class Ledger:
             renew_members=membership.renew,
         )
         self._history = History(
-            librechat, self._sources.values(), self._reading, self._add_history, self._kept_from, self._pass_over
+            librechat,
+            self._sources.values(),
+            self._reading,
+            self._add_history,
+            self._kept_from,
+            self._pass_over,
+            self._restoring.is_whole,
         )
 
     def _load(self, fold: Fold[Any]) -> Source:
@@ -209,12 +217,13 @@ class Ledger:
     def _tick_source(self, source: Source, now: datetime) -> None:
         self._plan(source, now)
         opening = self._open.opening(source.open_from, now, source.newest)
+        is_whole = self._restoring.is_whole(source.fold.collection)
         source.read_until = BEGINNING
         try:
             self._open.read_all(source, now, time.monotonic() + _TICK_DEADLINE, again=True)
         finally:  # if it was too much for one tick, the next one has less to read
             with self._lock:
-                if source.read_until > BEGINNING:
+                if is_whole and source.read_until > BEGINNING:
                     self._open.seal(source, min(opening, source.read_until), now)
         if not source.history_folded.is_set():
             self._history.want()
@@ -363,6 +372,7 @@ class Ledger:
                 self._binding.bind()
                 self._guard.forget()
                 self.membership.forget()
+                self._restoring.forget()
                 self._saving.forget()
                 self._last_seen.begin()
                 for source in sources:

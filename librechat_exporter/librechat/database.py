@@ -174,9 +174,10 @@ class LibreChat:
         with ids.sort("_id", 1).skip(skip).limit(1) as cursor:
             return next((document["_id"] for document in cursor), None)
 
-    def newest_id(self, collection: str) -> ObjectId | None:
-        """The collection's greatest ObjectId, of any tenant; None if it has none."""
-        newest = self._database[collection].find_one({"_id": {"$type": "objectId"}}, {"_id": 1}, sort=[("_id", -1)])
+    def newest_id(self, collection: str, before: ObjectId | None = None) -> ObjectId | None:
+        """The collection's greatest ObjectId, of any tenant, that is less than `before`; None if it has none."""
+        match: Document = {"_id": {"$type": "objectId"} if before is None else {"$lt": before}}
+        newest = self._database[collection].find_one(match, {"_id": 1}, sort=[("_id", -1)])
         return newest["_id"] if newest is not None else None
 
     def newest_time(self, collections: Iterable[str]) -> datetime | None:
@@ -195,10 +196,10 @@ class LibreChat:
                 return True
         return False
 
-    def identity(self) -> str | None:
-        """The UUID of the messages collection: it tells one database from another of the same name."""
-        for collection in self._listed("listCollections", filter={"name": "messages"}):
-            uuid = collection.get("info", {}).get("uuid")
+    def identity(self, collection: str = "messages") -> str | None:
+        """The UUID of the collection: it tells one of a name from another; None if it is not there."""
+        for found in self._listed("listCollections", filter={"name": collection}):
+            uuid = found.get("info", {}).get("uuid")
             return str(uuid) if uuid is not None else "without UUID"
         return None
 

@@ -144,6 +144,60 @@ def test_a_new_user_pays_once_it_is_known_who_that_is(people: Database[Document]
     assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 3, "unknown": 1}
 
 
+def test_who_came_in_an_outage_pays_for_what_is_older_than_an_hour(
+    people: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also who is met only after users were read."""
+    monkeypatch.setattr("librechat_exporter.ledger.open_documents._COUNTED_AT_ONCE", 2)
+    people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
+    one = exporter(NOW, **ON, state_refresh=1)
+    one.scrape()
+    one.daemon.ledger.tick()
+    one.close()
+    users = [str(ANN), str(ANN), str(ANN), "gone", str(ANN)]
+    people["messages"].insert_many(
+        [message(NOW + timedelta(seconds=n), n, user=user) for n, user in enumerate(users, 2)]
+    )
+    two = exporter(NOW + timedelta(hours=2), **ON, state_refresh=1)
+    two.daemon.ledger.tick()
+    time.sleep(1.1)
+    for minute in (1, 2):
+        two.at = NOW + timedelta(hours=2, minutes=minute)
+        two.daemon.ledger.tick()
+        time.sleep(0.2)
+    assert of(two.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 5, "unknown": 1}
+    source = two.daemon.ledger._sources["messages"]
+    assert not source.cells, "what waited is sealed when it is charged"
+
+
+def test_users_may_be_read_on_a_member_that_lags(
+    people: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("librechat_exporter.folds.payers._LAG_SECONDS", 2.0)
+    people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
+    one = exporter(NOW, **ON, state_refresh=1, mongo_read_preference="secondaryPreferred")
+    one.scrape()
+    new = ObjectId()
+    people["messages"].insert_one(message(NOW, 2, user=str(new)))
+    one.scrape()
+    time.sleep(1.1)
+    for _ in range(2):
+        one.scrape()  # users are read without the new one
+        time.sleep(0.2)
+    assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 1}
+    people["users"].insert_one({"_id": new, "email": "new@uni.example"})
+    time.sleep(1.5)
+    for _ in range(2):
+        one.scrape()
+        time.sleep(0.2)
+    assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 2}
+
+
+def test_users_are_read_at_least_every_half_hour(people: Database[Document], exporter: MakeExporter) -> None:
+    """What they do stays open for an hour."""
+    assert exporter(NOW, **ON, state_refresh=7200).daemon.ledger.membership._every == 1800
+
+
 def test_a_user_who_cannot_be_read_is_waited_for_as_long_as_messages_are_open(
     people: Database[Document], exporter: MakeExporter, client: pymongo.MongoClient[Document]
 ) -> None:
@@ -154,6 +208,7 @@ def test_a_user_who_cannot_be_read_is_waited_for_as_long_as_messages_are_open(
     client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": fault})
     try:
         people["messages"].insert_one(message(NOW, 2, user=str(ObjectId())))
+        one.scrape()
         one.at = NOW + timedelta(minutes=50)
         assert of(one.scrape(), "librechat_domain_messages_total", "domain") == {"uni.example": 1}
         one.at = NOW + timedelta(minutes=56)

@@ -10,6 +10,8 @@ from librechat_exporter.librechat.database import LibreChat
 from tests.chats import MESSAGES, NOW, message
 from tests.conftest import Document, MakeExporter
 
+ANSWERS = "librechat_window_answers_per_model"
+
 
 def test_a_clock_that_stays_ahead_is_believed_after_an_hour() -> None:
     passed = [0.0]
@@ -37,6 +39,25 @@ def test_a_clock_that_is_ahead_for_a_while_loses_nothing(database: Database[Docu
     one.scrape()
     database["messages"].insert_many([message(NOW + timedelta(seconds=n), 10 + n) for n in range(5)])
     assert one.scrape()[MESSAGES] == 6
+
+
+def test_an_answer_that_is_completed_while_the_clock_is_days_behind_stays_in_its_windows(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    answers = {"parentMessageId": "m1", "unfinished": True}
+    database["messages"].insert_one(message(NOW - timedelta(seconds=20), 1, isCreatedByUser=True))
+    database["messages"].insert_one(message(NOW - timedelta(seconds=10), 2, **answers))
+    one = exporter(NOW)
+    one.scrape()
+    one.at = NOW - timedelta(days=2)
+    database["messages"].update_one({"messageId": "m2"}, {"$set": {"unfinished": False, "tokenCount": 20}})
+    one.scrape()
+    one.at = NOW + timedelta(seconds=30)
+    one.daemon.ledger.tick()
+    values = one.scrape()
+    lately = {dict(labels)["window"]: value for (name, labels), value in values.items() if name == ANSWERS}
+    assert lately["1d"] == 1
+    assert values["librechat_messages_5m", ()] == 2
 
 
 def test_while_the_clock_is_ahead_a_document_of_the_future_hides_no_other(

@@ -304,6 +304,29 @@ def test_a_gap_is_charged_to_users_who_came_in_it(life: Life) -> None:
     assert life.messages.fold.members_of_history == ["ann"]
 
 
+def test_a_gap_waits_for_users_who_cannot_be_read_at_first(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("librechat_exporter.ledger.membership._PATIENCE_SECONDS", 0.1)
+    assert not life.ledger.membership.members()
+    life.stored.users = ["ann"]
+
+    def slow(*_arguments: object) -> Iterator[Document]:
+        time.sleep(0.5)
+        yield from ()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(life.stored, "stream", slow)
+        life.stored.put_each(6, 3000, START + 60 * SECOND)
+        life.stored.now_is += timedelta(hours=5, minutes=1)
+        life.ledger.tick()
+        with pytest.raises(TimeoutError, match="users have not been read since the gap"):
+            life.fold_history()
+        assert not life.ledger.membership.members(), "others go on with those of before"
+        time.sleep(0.6)
+    life.ledger.membership.renew()
+    assert life.counted() == 3060
+    assert life.messages.fold.members_of_history == ["ann"]
+
+
 @pytest.mark.parametrize("is_finished", [False, True])
 def test_what_is_kept_open_counts_once_in_a_new_metric(life: Life, *, is_finished: bool) -> None:
     pass_minutes(life, 1, 75, unsettled=True)

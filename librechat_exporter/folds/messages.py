@@ -220,12 +220,12 @@ class MessagesFold(Fold[MessageGroup]):
                 prompt = before if before is not None else question.tokens
             asked = (question._replace(tokens=prompt or 0),)
         counted = cell.names() if cell is not None else frozenset()
-        waits = self._payers.are_unknown(reading, one.user, document)
+        waits = self._payers.are_unknown(reading, one.user)
         payers = self._payers.of_all(reading, one.users) if not waits else {}
         group = _group(reading, one, model, agent, asked, payers, counted)
         created = abs(one.moment)
         moment = Moment(created, one.user, one.conversation, bool(one.tool_calls[0]))
-        is_final = is_asked and model is not None and created <= reading.now.timestamp() and not waits
+        is_final = is_asked and model is not None and one.told <= reading.now.timestamp() and not waits
         pinned = None if one.is_being_written else prompt
         pins = Pins(one.kind.model, _NOT_NAMED if model is None else model, pinned, agent)
         is_unsettled = one.unsettled or waits or reading.is_coming(created)

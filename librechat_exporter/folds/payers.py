@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
-
-from bson import ObjectId
 
 from librechat_exporter.ledger.fold import Cache, Counting, Reading
 from librechat_exporter.librechat.fields import UNKNOWN
@@ -16,6 +14,8 @@ GROUP, DOMAIN, USER = "group", "domain", "user"
 _MET_REMEMBERED = 100_000
 # Users who cannot be read are waited for so long, which is less than what waits for them stays open.
 _WAITED_FOR = timedelta(minutes=55)
+# Users may be read on a member that is behind the one on which a message of theirs was read.
+_LAG_SECONDS = 60.0
 
 
 class Payers:
@@ -26,10 +26,10 @@ class Payers:
         metrics = (metric for counting in countings for metric in counting.metrics)
         self._kinds = sorted({one.labels[0] for one in metrics if one.labels} & {GROUP, DOMAIN, USER})
         self._name_user = name_user
-        # When those who are no users, or not yet, were met first, by time.monotonic().
-        self._met: Cache[str, float] = Cache(_MET_REMEMBERED)
+        # When those who are no users, or not yet, were met first, by time.monotonic() and by the believed clock.
+        self._met: Cache[str, tuple[float, datetime]] = Cache(_MET_REMEMBERED)
 
-    def are_unknown(self, reading: Reading, user: str | None, document: ObjectId) -> bool:
+    def are_unknown(self, reading: Reading, user: str | None) -> bool:
         """The user may have come since users were read: who pays is not known yet. Who was met before they were read,
         and is not among them, is no user any more. The time of an `_id` does not tell, as its clock may be another.
 
@@ -41,8 +41,10 @@ class Payers:
         if members is None or user in members:
             return False
         if user not in self._met:
-            self._met.put(user, reading.begun)
-        return members.read_at <= self._met[user] and document.generation_time > reading.trusted - _WAITED_FOR
+            self._met.put(user, (reading.begun, reading.trusted))
+        met, at = self._met[user]
+        lag = _LAG_SECONDS if reading.librechat.may_lag else 0.0
+        return members.read_at <= met + lag and reading.trusted < at + _WAITED_FOR
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

@@ -69,7 +69,7 @@ class TransactionsFold(Fold[Billed]):
         found = []
         for one, row, names, answer in zip(groups, rows, counted, wanted, strict=True):
             agent = agents.get(answer) if answer is not None else None
-            waits = self._payers.are_unknown(reading, one.user, row["_id"])
+            waits = self._payers.are_unknown(reading, one.user)
             payers = self._payers.of(reading, one.user) if not waits else {}
             charged = one._replace(agent=agent, payers=payers, counted=names)
             created = abs(row["created"]) / 1000

@@ -36,6 +36,7 @@ from librechat_exporter.ledger.state_file import State
 from librechat_exporter.ledger.totals import Totals
 from librechat_exporter.ledger.windowed import HOUR, Windows
 from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.members import Members
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.user_ids import UserKey, raw
 
@@ -102,7 +103,7 @@ class Ledger:
         self._history = History(
             librechat,
             self._sources.values(),
-            self._reading,
+            self._history_reading,
             self._add_history,
             self._kept_from,
             self._pass_over,
@@ -299,7 +300,8 @@ class Ledger:
             self._history.want()
 
     def _count_open(self, source: Source, rows: Sequence[Row], now: datetime) -> None:
-        reading = self._reading(source, kept_from(self.trusted(now), self._windows.kept), None, now)
+        kept = kept_from(self.trusted(now), self._windows.kept)
+        reading = self._reading(source, kept, None, now, self.membership.for_counting)
         cells = [source.cells.get(one.document) for one in rows]
         found, seen = source.fold.fold_open(reading, [self._librechat.decode(one.row) for one in rows], cells)
         with self._lock:
@@ -307,11 +309,17 @@ class Ledger:
             for one, counted in zip(rows, found, strict=True):
                 source.count(one.document, counted, one.digest)
 
+    def _history_reading(self, source: Source, kept: datetime | None, only: Collection[str]) -> Reading:
+        return self._reading(source, kept, only, self._librechat.now(), self.membership.for_history)
+
     def _reading(
-        self, source: Source, kept: datetime | None, only: Collection[str] | None, now: datetime | None = None
+        self,
+        source: Source,
+        kept: datetime | None,
+        only: Collection[str] | None,
+        now: datetime,
+        members: Callable[[], Members | None],
     ) -> Reading:
-        now = now if now is not None else self._librechat.now()
-        members = self.membership.for_counting
         return Reading(self._librechat, now, self.trusted(now), self._guard, kept, only, source.questions, members)
 
     def _add_history(self, source: Source, folded: Folded, names: Collection[str], start: bytes, end: bytes) -> None:

@@ -10,15 +10,17 @@ from librechat_exporter.refreshed import Refreshed
 
 # How long the first reading is waited for. What cannot be counted until then is counted when it is there.
 _PATIENCE_SECONDS = 5.0
+# What a new user does stays open for an hour.
+_LONGEST_INTERVAL = 1800.0
 
 
 class Membership:
     """Read in the background; where that fails, what was read last goes on. Safe for use from several threads."""
 
     def __init__(self, librechat: LibreChat, every: float, *, groups: bool) -> None:
-        """every: seconds between readings. groups: users' groups are read too."""
+        """every: seconds between readings, of which half an hour is the most. groups: users' groups are read too."""
         self._librechat = librechat
-        self._every = every
+        self._every = min(every, _LONGEST_INTERVAL)
         self._groups = groups
         self.forget()
 
@@ -28,7 +30,8 @@ class Membership:
         self.renew()
 
     def renew(self) -> None:
-        """They are read anew before they are told again, unless that fails."""
+        """They are read anew before they are told again, unless that fails; to history in any case."""
+        self._renewed_at = time.monotonic()
         self._refreshed: Refreshed[Members] = Refreshed("users and groups", at_once=0.0)
 
     @property
@@ -51,6 +54,13 @@ class Membership:
     def for_counting(self) -> Members | None:
         """None where users may not be read: usage is counted all the same. Raises as members()."""
         return allowed(self.members)
+
+    def for_history(self) -> Members | None:
+        """The same, read since renew(), as history is charged once."""
+        members = self.for_counting()
+        if members is not None and members.read_at < self._renewed_at:
+            raise TimeoutError("users have not been read since the gap")
+        return members
 
     def _read(self) -> Members:
         return read_members(self._librechat, groups=self._groups)

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 # Documents stay open at least so long: the last five minutes are told from them.
 _LEAST_OPEN = timedelta(minutes=6)
-# An answer that is still being written stays open for so long, as agents may run for long.
+# An answer that is still being written stays open for so long since it was met, as agents may run for long; so does
+# what waits for users to be read.
 _UNSETTLED_OPEN = timedelta(hours=1)
 # Members that are read may lag behind the clock by so much, as a secondary does: nothing is sealed ahead of them.
 MOST_LAG = timedelta(hours=1)
@@ -237,5 +238,7 @@ class OpenDocuments:
 
     def seal(self, source: Source, opening: bytes, now: datetime) -> None:
         """Drops cells of documents before the opening, but not of answers being written; with the lock held."""
-        written_since = id_at(self._trusted(now) - _UNSETTLED_OPEN)
-        source.seal(opening, [one for one in source.unsettled if one >= written_since])
+        trusted, since = self._trusted(now).timestamp(), source.unsettled_since
+        source.unsettled_since = {one: since.get(one, trusted) for one in source.unsettled}
+        kept = [one for one, at in source.unsettled_since.items() if trusted - at < _UNSETTLED_OPEN.total_seconds()]
+        source.seal(opening, kept)

@@ -156,7 +156,7 @@ class Message(Messages):
     """One message.
 
     unsettled: more is to come, as the answer is being written, or a tool works on. is_nameless: it is being written,
-    and has no model yet. conversation: a hash of its id.
+    and has no model yet. conversation: a hash of its id. told: its createdAt, even if that cannot be meant.
     """
 
     def __init__(self, row: Document, latest: float) -> None:
@@ -167,6 +167,7 @@ class Message(Messages):
         self.link = (self.user, row["link"]) if row["link"] else None
         self.links = [self.link]
         self.tokens, self.skipped = [_whole(row["tokens"])], int(_is_skipped(row["tokens"]))
+        self.told = abs(row["created"]) / 1000
         self.moment = row["created"] / 1000 if row["created"] <= latest * 1000 else 0
         self.created = [self.moment]
         self.tool_calls = [tool_calls(row["tools"]) if row["tools"] is not None else ()]

@@ -13,7 +13,7 @@ import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
 from librechat_exporter.daemon import CHECK_SECONDS
-from librechat_exporter.faults import describe, why
+from librechat_exporter.faults import ASKING_ERRORS, describe, why
 from librechat_exporter.http.access import Access
 from librechat_exporter.http.server import listener
 from librechat_exporter.http.web_config import AccessError
@@ -105,7 +105,7 @@ def _findings() -> Iterator[Finding]:
         yield from _database(librechat, settings)
         if settings.price_list is not None:
             yield from _prices(librechat, settings.price_list)
-    except (PyMongoError, ValueError) as error:  # the latter from what asks a cloud for a token
+    except ASKING_ERRORS as error:
         yield Finding(Verdict.UNREADABLE, "MongoDB", f"cannot be read: {describe(error)}")
     finally:
         librechat.close()

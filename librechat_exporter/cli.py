@@ -17,7 +17,8 @@ from pymongo.errors import PyMongoError
 from librechat_exporter import __version__, check, ending, log_lines
 from librechat_exporter.collectors import all_collectors, folds_of
 from librechat_exporter.daemon import Daemon
-from librechat_exporter.faults import describe
+from librechat_exporter.faults import describe, why
+from librechat_exporter.folds import payers
 from librechat_exporter.http.web_config import AccessError
 from librechat_exporter.ledger import forgetting
 from librechat_exporter.ledger.state_file import State, StateError
@@ -150,7 +151,11 @@ def forget_label(settings: Settings, label: str, value: str) -> int:
 
     The daemon must not run: it has the file to itself.
     """
-    if not Path(settings.state_path).is_file():
+    try:
+        is_there = Path(settings.state_path).is_file()
+    except OSError as error:
+        raise StateError(f"STATE_PATH {settings.state_path} cannot be read ({why(error)})") from None
+    if not is_there:
         raise StateError(f"STATE_PATH {settings.state_path} is not there; name the exporter's own")
     state = State(settings.state_path)
     if not state.on_disk:
@@ -160,6 +165,8 @@ def forget_label(settings: Settings, label: str, value: str) -> int:
         if (label, value) not in state.labels():
             known = sorted(one for name, one in state.labels() if name == label)
             there = f"it has {', '.join(map(repr, known))}" if known else "there is no such label"
+            if known and label == payers.USER:  # who must be in no log
+                there = f"it has {len(known)} others"
             raise StateError(f"The label {label} has no value {value!r}: {there}")
         forgotten = forgetting.forget_label(state, folds, label, value)
     log.info("%d series of %s=%s are forgotten; another value can have the place", forgotten, label, value)

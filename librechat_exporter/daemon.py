@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pymongo
-from pymongo.errors import PyMongoError
 
 from librechat_exporter import __version__, ending
 from librechat_exporter.collector import Collector
 from librechat_exporter.collectors import all_collectors, folds_of
-from librechat_exporter.faults import describe
+from librechat_exporter.faults import ASKING_ERRORS, describe
 from librechat_exporter.http.access import Access
 from librechat_exporter.http.application import Application
 from librechat_exporter.http.server import Server
@@ -100,7 +99,7 @@ class Daemon:
             with pymongo.timeout(_READINESS_SECONDS):
                 self._ahead = self.librechat.now() - datetime.now(UTC)
                 return self.librechat.without_messages()
-        except PyMongoError as error:
+        except ASKING_ERRORS as error:
             return f"MongoDB does not answer: {describe(error)}"
 
     def now(self) -> datetime:
@@ -125,7 +124,7 @@ class Daemon:
                 with pymongo.timeout(CHECK_SECONDS):
                     for warning in examine(self.librechat):
                         log.warning(warning)
-            except PyMongoError as error:
+            except ASKING_ERRORS as error:
                 log.debug("The database could not be examined yet: %s", describe(error))
                 self._stop.wait(5)
             else:

@@ -15,6 +15,8 @@ from pymongo.errors import (
 
 log = logging.getLogger(__name__)
 
+# What asking MongoDB raises; the latter two come from what asks a cloud for a token.
+ASKING_ERRORS = (PyMongoError, OSError, ValueError)
 REASONS = ("history", "internal", "query", "state", "timeout", "unavailable")
 
 
@@ -39,6 +41,8 @@ def reason(error: BaseException) -> str:
             return "query"
         case sqlite3.Error():
             return "state"
+        case OSError():
+            return "unavailable"
     return "internal"
 
 
@@ -53,6 +57,8 @@ def describe(error: BaseException) -> str:
             return f"{type(error).__name__}: {str(error).split(', Timeout:')[0].split(' (configured timeouts')[0]}"
         case HistoryPendingError() | TimeoutError() | sqlite3.Error():
             return str(error) or type(error).__name__
+        case OSError():
+            return why(error)
     return type(error).__name__
 
 

@@ -46,6 +46,10 @@ THREADS = 64
 LAST_SCRAPE_SECONDS = 0.5
 
 
+class StoppingError(Exception):
+    """No scrape begins any more: the exporter ends."""
+
+
 @dataclass(frozen=True)
 class LastScrape:
     """ended: of time.monotonic(). problems: of the collectors that failed."""
@@ -143,7 +147,7 @@ class Runner:
         self.last: LastScrape | None = None
 
     def scrape(self, deadline: float) -> Scraped:
-        """All families that could be measured until the deadline (time.monotonic())."""
+        """All families that could be measured until the deadline (time.monotonic()). Raises StoppingError."""
         run, is_own = self._join(deadline)
         outcomes = self._wait(run, deadline)
         if not is_own and self._wants_another(run, outcomes, deadline):
@@ -157,11 +161,16 @@ class Runner:
             return run.told[1]
 
     def _join(self, deadline: float) -> tuple[_Run, bool]:
-        """The run under way, or a new one; whether it is new."""
+        """The run under way, or a new one; whether it is new.
+
+        One that began longer ago than this scrape has time tells too little of now. Raises StoppingError.
+        """
         now = time.monotonic()
         with self._lock:
+            if self._stopping:
+                raise StoppingError
             run = self._current
-            if run is not None and now < run.deadline:
+            if run is not None and now < run.deadline and now - run.started < max(LEAST_SECONDS, deadline - now):
                 return run, False
             run = _Run(max(deadline - GRACE_SECONDS, now + LEAST_SECONDS))
             self._threads.submit(self._execute, run)

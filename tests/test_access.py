@@ -114,6 +114,8 @@ def get(
         ({"http_server_config": {"http2": True}}, "only false is implemented"),
         ({"http_server_config": {"headers": {"X-Powered-By": "x"}}}, "X-Powered-By may not be set"),
         ({"http_server_config": {"headers": {"X-Frame-Options": "allow"}}}, "must be one of deny, sameorigin"),
+        ({"http_server_config": {"headers": {"Content-Security-Policy": "é"}}}, "one line of printable ASCII text"),
+        ({"http_server_config": {"headers": {"Content-Security-Policy": "a "}}}, "without blanks around it"),
         ({"basic_auth_users": {"ann": "plain text"}}, "the password of 'ann' must be a bcrypt hash"),
         ({"rate_limit": {"interval": "1 second"}}, "must be a duration such as"),
         ({"rate_limit": {"interval": "1s"}}, "burst must be at least 1"),

@@ -6,12 +6,13 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import ObjectId
+from bson import Code, ObjectId
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from librechat_exporter.cli import forget_label
 from librechat_exporter.ledger import last_seen
+from librechat_exporter.ledger.state_file import StateError
 from librechat_exporter.settings import Settings
 from tests.chats import NOW, message, object_id
 from tests.conftest import Document, MakeExporter
@@ -341,6 +342,52 @@ def test_pairs_of_agents_and_users_are_bounded(
         assert of(one.scrape(), "librechat_agent_users", "window") == {"1d": 3, "7d": 3, "30d": 3}
         one.close()
     assert caplog.text.count("pairs of an agent and a user") == 2  # each says it once
+
+
+def test_agents_beyond_the_bound_of_series_have_no_users_together(
+    agent: Database[Document], exporter: MakeExporter
+) -> None:
+    """Who uses several of them would count several times."""
+    agent["agents"].insert_many([{"id": f"agent_{n}", "name": f"Agent {n}"} for n in range(20, 30)])
+    agent["messages"].insert_many(
+        [message(NOW, n, user=str(ANN), model=f"agent_{n}", endpoint="agents") for n in range(20, 30)]
+    )
+    values = exporter(NOW, max_series=6).scrape()
+    agents = of(values, "librechat_agent_users", "agent").keys()
+    assert 0 < len(agents) <= 6
+    assert "other" not in agents
+
+
+def test_ids_of_users_are_not_told_when_one_of_them_is_not_there(
+    people: Database[Document], exporter: MakeExporter
+) -> None:
+    people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
+    one = exporter(NOW, per_user_metrics="id")
+    one.scrape()
+    one.close()
+    with pytest.raises(StateError, match="The label user has no value 'x': it has 1 others"):
+        forget_label(one.daemon.settings, "user", "x")
+
+
+def test_a_member_of_a_group_that_is_no_text_is_nobody(people: Database[Document], exporter: MakeExporter) -> None:
+    people["groups"].update_one({"name": "Law"}, {"$push": {"memberIds": Code("f()")}})
+    people["messages"].insert_one(message(NOW, 1, user=str(BOB)))
+    values = exporter(NOW, **ON).scrape()
+    assert of(values, "librechat_group_messages_total", "group") == {"Physics": 1, "Law": 1}
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(hours=3)], ids=["open", "history"])
+def test_what_an_agent_cost_that_was_the_last_one_and_is_deleted(
+    database: Database[Document], exporter: MakeExporter, ago: timedelta
+) -> None:
+    database["messages"].insert_one(message(NOW - ago, 1, user=str(ANN), model="agent_1", endpoint="agents"))
+    database["transactions"].insert_many(
+        [one | {"_id": object_id(NOW - ago, n), "messageId": "m1"} for n, one in enumerate(transaction(1, ANN))]
+    )
+    for name in ("messages", "transactions"):
+        database[name].insert_one({"_id": object_id(NOW, 9), "user": "u9"})
+    values = exporter(NOW).folded().scrape()
+    assert set(of(values, "librechat_agent_tokens_total", "agent")) == {"unknown"}
 
 
 def test_a_label_that_is_forgotten_leaves_its_users_too(agent: Database[Document], exporter: MakeExporter) -> None:

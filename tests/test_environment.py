@@ -125,8 +125,30 @@ def test_a_fault_of_a_file_names_the_file(monkeypatch: pytest.MonkeyPatch) -> No
     assert refused() == ["MONGODB_URI_FILE: uri is empty"]
     Path("uri").write_bytes(b"\xff\xfe\x00")
     assert refused() == ["MONGODB_URI_FILE: uri cannot be read: it is not UTF-8 text"]
-    monkeypatch.setenv("MONGODB_URI_FILE", "nowhere")
-    assert refused() == ["MONGODB_URI_FILE: nowhere cannot be read: No such file or directory"]
+    nowhere = str(Path.cwd() / "nowhere")
+    monkeypatch.setenv("MONGODB_URI_FILE", nowhere)
+    assert refused() == [f"MONGODB_URI_FILE: {nowhere} cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize("secret", ["mongodb://reader:s3cret@a/", "s3cret", "/s3cret/x"])
+def test_a_secret_that_is_given_instead_of_its_file_is_not_told(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("MONGODB_URI_FILE", secret)
+    assert refused() == ["MONGODB_URI_FILE: it names a file that cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize("option", ["readPreferenceTags=nodeType:ANALYTICS", "maxStalenessSeconds=120"])
+def test_a_read_preference_that_contradicts_the_connection_string(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    monkeypatch.setenv("MONGODB_URI", f"mongodb://a/?readPreference=secondary&{option}")
+    Settings.load()
+    monkeypatch.setenv("MONGO_READ_PREFERENCE", "primary")
+    [line] = refused()
+    assert line.startswith(f"MONGO_READ_PREFERENCE: primary contradicts {option.partition('=')[0]} of the connection")
+
+
+def test_a_certificate_authority_in_a_folder_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYSQL_SSL_CA", "x" * 300)  # as root may enter any, a name that no file can have
+    [line] = refused(ExportSettings)
+    assert re.match("MYSQL_SSL_CA: x{300} cannot be used \\(File name too long\\); name the certificate", line)
 
 
 def test_all_faults_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
+from librechat_exporter.scrape import StoppingError
 from tests.conftest import Document, MakeExporter
 
 UP = ("librechat_up", ())
@@ -103,6 +104,31 @@ def test_who_has_more_time_tries_again(exporter: MakeExporter, monkeypatch: pyte
     (first, _), (second, _) = side_by_side(one, [1.0, 10], apart=0.05)
     assert "librechat_active_users" not in names(first)
     assert "librechat_active_users" in names(second)
+
+
+def test_a_run_that_began_long_ago_tells_nothing_of_now(
+    exporter: MakeExporter, database: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has much time, as for another scraper, and a collector that hangs."""
+    one = exporter()
+    one.scrape()
+    go = threading.Event()
+    monkeypatch.setattr(collector_of(one, "recent"), "collect", lambda _scrape: go.wait(20) or ())
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(one.scrape, 20)
+        time.sleep(1.2)
+        database["messages"].insert_one({"messageId": "m1"})
+        values = one.scrape(1)
+        go.set()
+    assert values["librechat_messages_total", ()] == 1
+
+
+def test_after_a_stop_no_scrape_begins(exporter: MakeExporter) -> None:
+    one = exporter()
+    one.scrape()
+    one.daemon.runner.stop()
+    with pytest.raises(StoppingError):
+        one.scrape()
 
 
 def test_scrapes_without_time_share_a_run_as_well(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:

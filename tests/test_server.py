@@ -4,6 +4,7 @@ import http.client
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -86,6 +87,33 @@ def test_several_requests_on_a_connection_and_pipelined_ones(short: Server) -> N
         while chunk := client.recv(65_536):
             received += chunk
         assert received.index(b"GET /1") < received.index(b"GET /2")
+
+
+def test_a_stop_ends_a_connection_after_the_answer_under_way() -> None:
+    one = Server(("127.0.0.1", 0), answer, Access(None))
+    one.start()
+    with connect(one) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.2)
+        started = time.monotonic()
+        one.stop()
+        assert time.monotonic() - started < module._STOP_SECONDS
+        received = b""
+        while chunk := client.recv(65_536):
+            received += chunk
+    assert b"GET /slow" in received
+    assert b"GET /2" not in received
+
+
+def test_a_client_that_is_gone_before_its_answer_is_worked_out_is_no_defect(
+    short: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(30):
+        with connect(short) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(HEAD + b"\r\n")
+    assert ask(short)[0] == 200
+    assert "failed" not in caplog.text
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HEAD, HEAD + b"X: y"])

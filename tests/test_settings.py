@@ -109,7 +109,7 @@ def test_the_connection_string_from_a_file(monkeypatch: pytest.MonkeyPatch) -> N
     assert "from-file" not in repr(settings)
     monkeypatch.setenv("MONGODB_URI_FILE", "nowhere")
     monkeypatch.setenv("LOGGING_LEVEL", "info")
-    with pytest.raises(SettingsError, match=r"^MONGODB_URI_FILE: nowhere cannot be read: No such file"):
+    with pytest.raises(SettingsError, match=r"^MONGODB_URI_FILE: it names a file that cannot be read: No such file"):
         Settings.load()
 
 

@@ -90,6 +90,8 @@ def test_a_label_value_gives_its_place_back(
     nowhere = Settings(state_path=str(tmp_path / "none.sqlite"))
     with pytest.raises(StateError, match=r"none\.sqlite is not there"):
         forget_label(nowhere, "model", "model-0")
+    with pytest.raises(StateError, match=r"cannot be read \(File name too long\)"):
+        forget_label(Settings(state_path="x" * 300), "model", "model-0")
     assert list(tmp_path.iterdir()) == []
     settings: dict[str, Any] = {"max_label_values": 2}
     database["messages"].insert_many([message(NOW, n, model=f"model-{n}") for n in range(3)])

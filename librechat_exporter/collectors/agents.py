@@ -8,7 +8,8 @@ from librechat_exporter.folds.transactions import TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.librechat.fields import USD_PARTS
 from librechat_exporter.librechat.transactions import BY_ANSWER, Billed
-from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
+from librechat_exporter.metrics.guard import OTHER
+from librechat_exporter.metrics.metric import WINDOW, Family, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
 
@@ -94,12 +95,14 @@ class _UsersCollector(Collector):
         scrape.refresh(MESSAGES)
         if not scrape.totals.has_seen_all(AGENT_USERS):
             return
-        found: dict[LabelValues, float] = {}
-        windows = scrape.totals.windows
+        samples, windows = scrape.samples(), scrape.totals.windows
         for window in windows.names:
             seen = scrape.totals.count_seen_by_name(AGENT_USERS, windows.beginning(window, scrape.now))
-            found |= {(agent, window): users for agent, users in seen.items() if users}
-        yield _USERS.family(found)
+            for agent, users in seen.items():
+                if users:
+                    samples.add(_USERS, users, agent, window)
+        # Users of several agents do not add up.
+        yield _USERS.family({labels: users for (_, labels), users in samples.items() if labels[0] != OTHER})
 
 
 def collectors(_settings: Settings) -> list[Collector]:

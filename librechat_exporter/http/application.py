@@ -15,7 +15,7 @@ from librechat_exporter.http.exposition import Exposition
 from librechat_exporter.http.server import THREADS
 from librechat_exporter.page.health import Status, readiness
 from librechat_exporter.page.page import HEADERS
-from librechat_exporter.scrape import MARGIN_SECONDS, Scraped
+from librechat_exporter.scrape import MARGIN_SECONDS, Scraped, StoppingError
 
 LONGEST_SCRAPE = 300.0
 # Of the server's threads most may wait for a scrape, a few for MongoDB's readiness, a few for the page; some always
@@ -89,6 +89,8 @@ class Application:
                     else exposition.text(one)
                 ),
             )
+        except StoppingError:
+            return plain_text(HTTPStatus.SERVICE_UNAVAILABLE, "The exporter ends.")
         finally:
             self._scrapes.release()
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]

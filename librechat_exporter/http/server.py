@@ -252,14 +252,18 @@ class Server:
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:  # a body that nobody wants
                 await _linger(reader, writer)
                 return
+            if self._stopping.is_set():
+                return
             http.start_next_cycle()
             first = IDLE_SECONDS
 
     def _answer(self, request: Request, connection: _Connection, writer: asyncio.StreamWriter) -> Response | None:
         """None if the connection must end."""
-        peer, client = writer.get_extra_info("peercert"), writer.get_extra_info("peername")[0]
+        peer, client = writer.get_extra_info("peercert"), writer.get_extra_info("peername")
+        if client is None:  # it is gone already
+            return None
         try:
-            allowed = self._access.check(request, peer, client, connection.context)
+            allowed = self._access.check(request, peer, client[0], connection.context)
             if not isinstance(allowed, Allowed):
                 return allowed
             response = self._respond(request)

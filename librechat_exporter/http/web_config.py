@@ -147,8 +147,8 @@ class Http(_Strict):
             allowed = _HEADERS[name]
             if allowed is not None and content.lower() not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}")
-            if not content.isprintable():
-                raise ValueError(f"{name} must be one line of printable text")
+            if not (content.isascii() and content.isprintable()) or content != content.strip():
+                raise ValueError(f"{name} must be one line of printable ASCII text, without blanks around it")
         return value
 
 

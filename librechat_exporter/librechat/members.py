@@ -71,7 +71,7 @@ class _Listed:
 
     def add(self, name: str, members: Iterable[object]) -> None:
         for member in members:
-            if isinstance(member, str) and member:
+            if type(member) is str and member:  # not one of BSON's own
                 self.by_member[member] = self.united((name,), self.by_member.get(member, ()))
 
 

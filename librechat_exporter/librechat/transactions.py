@@ -146,8 +146,7 @@ def read_charged(
 ) -> tuple[list[Billed], list[Billed]]:
     """The same, and, if it is by answers, once more those for answers of agents: with the agents, by users and
     answers, as few others need to be set apart so."""
-    has_agents = BY_ANSWER in by and bool(librechat.size("agents"))
-    billed = read_billed(librechat, match, created, set(by) - {BY_ANSWER}, answers=has_agents)
+    billed = read_billed(librechat, match, created, set(by) - {BY_ANSWER}, answers=BY_ANSWER in by)
     agents = read_agents_answers(librechat, {answer for one in billed for answer in one.answers})
     if not agents:
         return billed, []

@@ -89,6 +89,13 @@ def _of_dotenv(given: Given) -> dict[str, str]:
     return _clean(dotenv_values(stream=io.StringIO(text)))
 
 
+def _is_in_a_folder(path: str) -> bool:
+    try:
+        return Path(path).is_absolute() and Path(path).parent.is_dir()
+    except OSError:  # one that may not be entered
+        return True
+
+
 def _read_secret(name: str, given: Given) -> None:
     path = given.values[name]
     setting = name.removesuffix(_FILE)
@@ -102,7 +109,9 @@ def _read_secret(name: str, given: Given) -> None:
                 given.problems.append(f"{name.upper()}: {path} holds more than a secret: {_MOST_BYTES:,} bytes at most")
                 return
     except OSError as error:
-        given.problems.append(f"{name.upper()}: {path} cannot be read: {error.strerror}")
+        # Somebody may have put the secret itself there.
+        named = path if _is_in_a_folder(path) else "it names a file that"
+        given.problems.append(f"{name.upper()}: {named} cannot be read: {error.strerror}")
     except UnicodeDecodeError:
         given.problems.append(f"{name.upper()}: {path} cannot be read: it is not UTF-8 text")
     else:

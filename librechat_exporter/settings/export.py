@@ -63,9 +63,9 @@ class ExportSettings(LibreChatSettings):
     @field_validator("mysql_ssl_ca")
     @classmethod
     def _check_ssl_ca(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise ValueError(f"{value} is not a file; name the certificate authority's PEM file")
         try:
+            if value is not None and not value.is_file():
+                raise ValueError(f"{value} is not a file; name the certificate authority's PEM file")
             ssl.create_default_context(cafile=value)
         except OSError as error:
             raise ValueError(

@@ -25,6 +25,8 @@ from librechat_exporter.settings import connection_string, environment
 from librechat_exporter.settings.connection_string import ConnectionString
 
 READ_PREFERENCES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+# Options of a connection string that choose among secondaries.
+_OF_SECONDARIES = ("readPreferenceTags", "maxStalenessSeconds")
 MIN_SALT = 16
 DATABASE = "LibreChat"
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -147,9 +149,14 @@ class LibreChatSettings(BaseModel):
 
     @field_validator("mongo_read_preference")
     @classmethod
-    def _check_read_preference(cls, value: str | None) -> str | None:
+    def _check_read_preference(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and value not in READ_PREFERENCES:
             raise ValueError(f"must be one of {', '.join(READ_PREFERENCES)}")
+        uri = info.data.get("mongodb_uri")
+        if value == "primary" and uri is not None:
+            named = [one for one in _OF_SECONDARIES if f"{one}=".lower() in uri.get_secret_value().lower()]
+            if named:
+                raise ValueError(f"primary contradicts {named[0]} of the connection string; leave out one of them")
         return value
 
     @field_validator("metrics_timezone", mode="before")

@@ -27,7 +27,11 @@ HEALTH: Rows = {
         ),
     ],
     "Scrapes": [
-        lines("Duration of a scrape", ('scrape_duration_seconds{instance=~"$instance"}', "{{instance}}"), unit="s"),
+        lines(
+            "Duration of a scrape",
+            ('scrape_duration_seconds{instance=~"$instance"} and on (job, instance) librechat_up', "{{instance}}"),
+            unit="s",
+        ),
         lines(
             "Duration of the collectors",
             (f"max by (collector) (librechat_exporter_collector_duration_seconds{{{I}}})", "{{collector}}"),

@@ -123,6 +123,24 @@ def test_a_run_that_began_long_ago_tells_nothing_of_now(
     assert values["librechat_messages_total", ()] == 1
 
 
+def test_a_token_that_cannot_be_fetched_is_a_mongodb_that_does_not_answer(
+    exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by MONGODB-OIDC, of which PyMongo passes on what reading a file raises."""
+
+    def refuse(*_arguments: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/var/run/secrets/token")
+
+    one = exporter()
+    one.scrape()
+    monkeypatch.setattr(one.daemon.librechat, "now", refuse)
+    monkeypatch.setattr(one.daemon.librechat, "now_and_ids", refuse)
+    assert one.daemon.fault() == "MongoDB does not answer: No such file or directory"
+    before = ("librechat_exporter_collector_errors_total", (("collector", "messages"), ("reason", "unavailable")))
+    values = one.scrape()
+    assert (values[UP], values[before]) == (0, 1)
+
+
 def test_after_a_stop_no_scrape_begins(exporter: MakeExporter) -> None:
     one = exporter()
     one.scrape()

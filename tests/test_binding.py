@@ -8,6 +8,7 @@ import pytest
 from pymongo.database import Database
 
 from librechat_exporter.faults import HistoryPendingError
+from librechat_exporter.ledger import restoring
 from tests.chats import MESSAGES, NOW, message, object_id
 from tests.conftest import Document, Exporter, MakeExporter
 
@@ -105,13 +106,10 @@ def test_a_restored_database_goes_on(
 
 @pytest.fixture
 def history(database: Database[Document], monkeypatch: pytest.MonkeyPatch) -> list[Document]:
-    """A thousand messages of yesterday, in the order of their `_id`s, are folded slowly.
-
-    What is written back is at rest after a second.
-    """
+    """A thousand messages of yesterday are folded slowly. What is written back is at rest when the test says so."""
     monkeypatch.setattr("librechat_exporter.ledger.history.CHUNK_DOCUMENTS", (8, 8))
     monkeypatch.setattr("librechat_exporter.ledger.source.FIRST_CHUNK", 8)
-    monkeypatch.setattr("librechat_exporter.ledger.restoring._AT_REST_SECONDS", 1.0)
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 3600)
     chats = [message(NOW - timedelta(days=1) + timedelta(seconds=n), n) for n in range(1000)]
     database["messages"].insert_many(chats)
     return chats
@@ -127,7 +125,11 @@ def wait_for_half(one: Exporter) -> None:
 
 @pytest.mark.parametrize("way", ["renamed", "written back"])
 def test_history_waits_while_its_collection_is_away(
-    database: Database[Document], exporter: MakeExporter, history: list[Document], way: str
+    database: Database[Document],
+    exporter: MakeExporter,
+    history: list[Document],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
 ) -> None:
     one = exporter(NOW)
     wait_for_half(one)
@@ -141,13 +143,17 @@ def test_history_waits_while_its_collection_is_away(
         for start in range(0, 1000, 250):
             database["messages"].insert_many(history[start : start + 250])
             one.daemon.ledger.tick()
-            time.sleep(0.1)
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0)
     assert one.folded().scrape()[MESSAGES] == 1000
 
 
 @pytest.mark.parametrize("there", [0, 250])
 def test_history_waits_for_what_is_written_back_since_a_start(
-    database: Database[Document], exporter: MakeExporter, history: list[Document], there: int
+    database: Database[Document],
+    exporter: MakeExporter,
+    history: list[Document],
+    monkeypatch: pytest.MonkeyPatch,
+    there: int,
 ) -> None:
     one = exporter(NOW)
     wait_for_half(one)
@@ -159,6 +165,7 @@ def test_history_waits_for_what_is_written_back_since_a_start(
     assert MESSAGES not in two.scrape(timeout=0.5)
     database["messages"].insert_many(history[there:])
     two.daemon.ledger.tick()
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0)
     assert two.folded().scrape()[MESSAGES] == 1000
 
 
@@ -167,7 +174,7 @@ def test_what_came_unseen_is_counted_when_it_is_written_back_on_another_server(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch, there: int
 ) -> None:
     """After the exporter was stopped 50 messages came; the dump is written back hours later, while it runs."""
-    monkeypatch.setattr("librechat_exporter.ledger.restoring._AT_REST_SECONDS", 1.0)
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 3600)
     chats = [message(NOW - timedelta(hours=5, seconds=n), n) for n in range(40)]
     chats += [message(NOW - timedelta(seconds=n), 100 + n) for n in range(10)]
     database["messages"].insert_many(chats)
@@ -188,7 +195,7 @@ def test_what_came_unseen_is_counted_when_it_is_written_back_on_another_server(
     opening = source.open_from
     two.daemon.ledger.tick()
     assert source.open_from == opening
-    time.sleep(1.1)
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0)
     two.daemon.ledger.tick()
     assert source.open_from > opening, "it is whole, and is sealed as always"
     assert two.folded().scrape()[MESSAGES] == 100

@@ -238,7 +238,10 @@ class OpenDocuments:
 
     def seal(self, source: Source, opening: bytes, now: datetime) -> None:
         """Drops cells of documents before the opening, but not of answers being written; with the lock held."""
-        trusted, since = self._trusted(now).timestamp(), source.unsettled_since
-        source.unsettled_since = {one: since.get(one, trusted) for one in source.unsettled}
-        kept = [one for one, at in source.unsettled_since.items() if trusted - at < _UNSETTLED_OPEN.total_seconds()]
-        source.seal(opening, kept)
+        trusted, since = self._trusted(now), source.unsettled_since
+        source.unsettled_since = {
+            # A restart gives no more time.
+            one: since.get(one) or (time_of(one) if one <= source.restored_until else trusted)
+            for one in source.unsettled
+        }
+        source.seal(opening, [one for one, at in source.unsettled_since.items() if trusted - at < _UNSETTLED_OPEN])

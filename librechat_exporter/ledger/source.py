@@ -75,7 +75,8 @@ class Source:
         self.cells: dict[bytes, Cell] = {}
         self.order: list[bytes] = []
         self.unsettled: set[bytes] = set()
-        self.unsettled_since: dict[bytes, float] = {}  # a Unix time, when a seal met them first
+        self.unsettled_since: dict[bytes, datetime] = {}  # when a seal met them first
+        self.restored_until = BEGINNING
         self.passed_over: set[bytes] = set()
         self.questions: Cache[Link, Question] = Cache(_QUESTIONS_REMEMBERED)
         self.recent = Recent(self.fold.mirrored)
@@ -105,6 +106,7 @@ class Source:
         self.cells = state.cells
         self.order = sorted(self.cells)
         self.newest = self.order[-1] if self.order else None
+        self.restored_until = self.newest or BEGINNING
         shapes = self._shapes()
         changed = [
             name
@@ -127,7 +129,6 @@ class Source:
             if not cell.settled.isdisjoint(changed):
                 cell.settled = cell.settled.difference(changed)
                 self.changed_cells.add(document)
-        self.unsettled_since = {one: int.from_bytes(one[:4]) for one in self.order}  # a restart gives them no more time
         # Those before open_from are open as more was to come, until they are read again.
         self.unsettled = set(self.order[: bisect.bisect_left(self.order, self.open_from)])
         return changed

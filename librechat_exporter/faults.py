@@ -58,7 +58,7 @@ def describe(error: BaseException) -> str:
         case HistoryPendingError() | TimeoutError() | sqlite3.Error():
             return str(error) or type(error).__name__
         case OSError():
-            return why(error)
+            return str(why(error))
     return type(error).__name__
 
 

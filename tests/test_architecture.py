@@ -100,5 +100,5 @@ def test_nobody_else_knows_a_field() -> None:
 OPERATORS = {
     *("$match", "$group", "$project", "$sort", "$limit", "$count", "$unionWith"),
     *("$sum", "$push", "$first", "$addToSet"),
-    *("$and", "$in", "$nin", "$gte", "$lt", "$lte", "$not", "$regex", "$type"),
+    *("$and", "$in", "$nin", "$gte", "$lt", "$lte", "$natural", "$not", "$regex", "$type"),
 }

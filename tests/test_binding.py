@@ -147,6 +147,25 @@ def test_history_waits_while_its_collection_is_away(
     assert one.folded().scrape()[MESSAGES] == 1000
 
 
+@pytest.mark.usefixtures("history")
+def test_a_collection_that_is_waited_for_keeps_no_other_waiting(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database["transactions"].insert_one({"_id": object_id(NOW - timedelta(days=1), 1)})
+    database["transactions"].insert_one({"_id": object_id(NOW, 2)})
+    is_whole = restoring.Restoring.is_whole
+    monkeypatch.setattr(
+        restoring.Restoring, "is_whole", lambda one, name: name != "transactions" and is_whole(one, name)
+    )
+    one = exporter(NOW)
+    one.scrape()
+    end = time.monotonic() + 20
+    while one.daemon.ledger.totals.progress()["messages"] < 1:
+        assert time.monotonic() < end, one.daemon.ledger.totals.progress()
+        time.sleep(0.01)
+    assert one.daemon.ledger.totals.progress()["transactions"] < 1
+
+
 @pytest.mark.parametrize("there", [0, 250])
 def test_history_waits_for_what_is_written_back_since_a_start(
     database: Database[Document],

@@ -96,6 +96,9 @@ class Stored:
         for user in self.users:
             yield {"_id": user, "external": "", "domain": "", "created": 0}
 
+    def inserted_last(self, _collection: str, before: ObjectId) -> ObjectId | None:
+        return None
+
     def newest_id(self, _collection: str) -> ObjectId | None:
         return ObjectId(max(self.documents))
 
@@ -327,6 +330,23 @@ def test_a_gap_waits_for_users_who_cannot_be_read_at_first(life: Life, monkeypat
     life.ledger.membership.renew()
     assert life.counted() == 3060
     assert life.messages.fold.members_of_history == ["ann"]
+
+
+def test_users_who_cannot_be_read_after_a_gap_are_not_waited_for_without_end(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise AutoReconnect("reset")
+
+    assert not life.ledger.membership.members()
+    monkeypatch.setattr(life.stored, "stream", refuse)
+    life.stored.put_each(6, 3000, START + 60 * SECOND)
+    life.stored.now_is += timedelta(hours=5, minutes=1)
+    life.ledger.tick()
+    with pytest.raises(TimeoutError):
+        life.fold_history()
+    monkeypatch.setattr("librechat_exporter.ledger.membership._WAITED_FOR", 0.0)
+    assert life.counted() == 3060
 
 
 @pytest.mark.parametrize("is_finished", [False, True])

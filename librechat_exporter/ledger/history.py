@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 from librechat_exporter.faults import FaultLog, HistoryPendingError
 from librechat_exporter.ledger.fold import Reading
 from librechat_exporter.ledger.reading import halved, is_documents_fault, match_of
-from librechat_exporter.ledger.source import Source, id_at
+from librechat_exporter.ledger.source import LEAST_PAUSE, Source, id_at
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document
@@ -34,7 +34,7 @@ _CHUNK_SECONDS = 1.0
 _PIECES = 8
 _SIDE_BY_SIDE = 2
 _PROGRESS_LOG_SECONDS = 10.0
-_LEAST_PAUSE, _MOST_PAUSE = 1.0, 15.0
+_MOST_PAUSE = 15.0
 
 Folded = list[tuple[Samples, Seen]]
 
@@ -53,7 +53,8 @@ class History:
         is_whole: Callable[[str], bool],
     ) -> None:
         """read: what a source's fold reads with. add: adds what was folded of a range. kept_from: where windows begin,
-        as far as the clock can be trusted. pass_over: notes a document that cannot be read. is_whole: of Restoring.
+        as far as the clock can be trusted. pass_over: notes a document that cannot be read. is_whole: whether a
+        collection is all there.
         """
         self._librechat = librechat
         self._sources = sources
@@ -79,17 +80,18 @@ class History:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def _fold_forever(self) -> None:
-        pause = _LEAST_PAUSE
         while not self._stop.is_set():
             self._wanted.wait()
             self._wanted.clear()
             while (pending := [one for one in self._sources if self._is_wanted(one)]) and not self._stop.is_set():
-                worked = [self._tried(source) for source in pending]
-                if all(worked):
-                    pause = _LEAST_PAUSE
-                else:
-                    self._stop.wait(pause)
-                    pause = min(pause * 2, _MOST_PAUSE)
+                now = time.monotonic()
+                for source in [one for one in pending if one.fold_from <= now]:
+                    if self._tried(source):
+                        source.fold_pause = LEAST_PAUSE
+                    else:
+                        source.fold_from = time.monotonic() + source.fold_pause
+                        source.fold_pause = min(source.fold_pause * 2, _MOST_PAUSE)
+                self._stop.wait(max(0.0, min(one.fold_from for one in pending) - time.monotonic()))
 
     @staticmethod
     def _is_wanted(source: Source) -> bool:

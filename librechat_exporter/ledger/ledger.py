@@ -107,7 +107,7 @@ class Ledger:
             self._add_history,
             self._kept_from,
             self._pass_over,
-            self._restoring.is_whole,
+            self._is_whole,
         )
 
     def _load(self, fold: Fold[Any]) -> Source:
@@ -308,6 +308,10 @@ class Ledger:
             self._last_seen.add(seen)
             for one, counted in zip(rows, found, strict=True):
                 source.count(one.document, counted, one.digest)
+
+    def _is_whole(self, collection: str) -> bool:
+        """History of it can be folded. Raises PyMongoError."""
+        return self._identity_checked and self._restoring.is_whole(collection)
 
     def _history_reading(self, source: Source, kept: datetime | None, only: Collection[str]) -> Reading:
         return self._reading(source, kept, only, self._librechat.now(), self.membership.for_history)

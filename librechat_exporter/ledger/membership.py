@@ -10,6 +10,10 @@ from librechat_exporter.refreshed import Refreshed
 
 # How long the first reading is waited for. What cannot be counted until then is counted when it is there.
 _PATIENCE_SECONDS = 5.0
+# It tries again, and scrapes wait for it meanwhile.
+_HISTORYS_PATIENCE = 0.5
+# If they cannot be read for so long after a gap, it is charged by those of before.
+_WAITED_FOR = 3300.0
 # What a new user does stays open for an hour.
 _LONGEST_INTERVAL = 1800.0
 
@@ -39,13 +43,13 @@ class Membership:
         """Seconds since it was read, infinite if it never was."""
         return time.monotonic() - self._last.read_at if self._last is not None else float("inf")
 
-    def members(self) -> Members:
+    def members(self, patience: float = _PATIENCE_SECONDS) -> Members:
         """All users by their ids. The same object until they are read anew.
 
         Raises PyMongoError, TimeoutError as long as they have never been read.
         """
         try:
-            self._last = self._refreshed.get(self._read, time.monotonic() + _PATIENCE_SECONDS, self._every)
+            self._last = self._refreshed.get(self._read, time.monotonic() + patience, self._every)
         except (PyMongoError, TimeoutError):
             if self._last is None:
                 raise
@@ -56,9 +60,10 @@ class Membership:
         return allowed(self.members)
 
     def for_history(self) -> Members | None:
-        """The same, read since renew(), as history is charged once."""
-        members = self.for_counting()
-        if members is not None and members.read_at < self._renewed_at:
+        """The same, read since renew(), as history is charged once. Raises TimeoutError until they are."""
+        members = allowed(lambda: self.members(_HISTORYS_PATIENCE))
+        is_old = members is not None and members.read_at < self._renewed_at
+        if is_old and time.monotonic() < self._renewed_at + _WAITED_FOR:
             raise TimeoutError("users have not been read since the gap")
         return members
 

@@ -20,16 +20,18 @@ from librechat_exporter.librechat.database import LibreChat
 log = logging.getLogger(__name__)
 
 _AT_REST_SECONDS = 30.0
+# What is not there, or empty, for so long, comes back no more.
+_GONE_SECONDS = 600.0
 
 
 class _Look(NamedTuple):
-    """A collection has been like this since a time of time.monotonic(): its UUID, and the newest of its documents that
-    are older than a moment, as all in a dump are."""
+    """A collection has been like this since a time of time.monotonic(): its UUID, None if it is not there, and which of
+    its documents that are older than a moment, as all in a dump are, was inserted last."""
 
     at: float
-    uuid: str
+    uuid: str | None
     before: ObjectId
-    newest: ObjectId | None
+    last: ObjectId | None
 
 
 class Restoring:
@@ -53,24 +55,28 @@ class Restoring:
         with self._lock:
             uuid = self._librechat.identity(collection)
             known = self._known.get(collection) or self._kept(collection)
-            if uuid is None or uuid == known:
+            if known in (None, uuid):  # what never was there misses nothing
                 self._looks.pop(collection, None)
-                return known is None or uuid is not None  # what never was there misses nothing
-            if known is not None and not self._is_at_rest(collection, uuid):
+            elif not self._is_at_rest(collection, uuid):
                 return False
-            self._keep(collection, uuid)
+            if uuid is not None and uuid != known:
+                self._keep(collection, uuid)
             return True
 
-    def _is_at_rest(self, collection: str, uuid: str) -> bool:
-        now, last = time.monotonic(), self._looks.get(collection)
-        before = last.before if last is not None else ObjectId(id_at(self._librechat.now()))
-        newest = self._librechat.newest_id(collection, before)
-        if last is None or (last.uuid, last.newest) != (uuid, newest):
-            if last is None:
-                log.info("The collection %s has been restored: its history waits until it is whole", collection)
-            self._looks[collection] = _Look(now, uuid, before, newest)
+    def _is_at_rest(self, collection: str, uuid: str | None) -> bool:
+        now, look = time.monotonic(), self._looks.get(collection)
+        is_new = look is None or look.uuid != uuid
+        before = ObjectId(id_at(self._librechat.now())) if look is None or is_new else look.before
+        last = self._librechat.inserted_last(collection, before) if uuid is not None else None
+        if look is None or is_new or look.last != last:
+            if is_new:
+                log.info("The collection %s is away, or restored: its history waits until it is whole", collection)
+            self._looks[collection] = _Look(now, uuid, before, last)
             return False
-        return now - last.at >= _AT_REST_SECONDS
+        if uuid is None and self._librechat.identity() is None:
+            self._looks[collection] = look._replace(at=now)  # the whole database is away
+            return False
+        return now - look.at >= (_AT_REST_SECONDS if last is not None else _GONE_SECONDS)
 
     def _kept(self, collection: str) -> str | None:
         with self._state_lock:

@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 # As all that is unsaved is written each time, a disk that fails is tried for this share of the time at most.
 _SHARE_IN_VAIN = 1 / 20
+_LONGEST_PAUSE = 60.0
 
 
 class Saving:
@@ -47,7 +48,7 @@ class Saving:
             if not self.has_failed:
                 log.error("STATE_PATH cannot be written (%s): counters may fall at the next restart", describe(error))  # noqa: TRY400
             self.has_failed = True
-            self._try_from = time.monotonic() + (time.monotonic() - begun) / _SHARE_IN_VAIN
+            self._try_from = time.monotonic() + min((time.monotonic() - begun) / _SHARE_IN_VAIN, _LONGEST_PAUSE)
             return
         if self.has_failed:
             log.info("STATE_PATH can be written again; nothing was lost")

@@ -22,6 +22,7 @@ from librechat_exporter.metrics.metric import LabelValues, Metric, Series
 BEGINNING = bytes(12)
 END = b"\xff" * 12
 FIRST_CHUNK = 8_000
+LEAST_PAUSE = 1.0
 _QUESTIONS_REMEMBERED = 20_000
 
 
@@ -88,6 +89,7 @@ class Source:
         self.polled_from = float("-inf")
         self.first: bytes | None = None
         self.chunk = FIRST_CHUNK
+        self.fold_from, self.fold_pause = float("-inf"), LEAST_PAUSE  # after a chunk that failed
         self.logged = time.monotonic()
         self.families = Families(self.totals)
         self.changed_totals: set[Series] = set()

@@ -32,7 +32,7 @@ def upgrade(connection: sqlite3.Connection) -> None:
     try:
         _upgrade(connection)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # the disk's fault
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR:  # the disk's fault
             raise
         raise UpgradeError(f"is of no form that is known ({error}): put back a copy of it") from None
 

@@ -174,11 +174,15 @@ class LibreChat:
         with ids.sort("_id", 1).skip(skip).limit(1) as cursor:
             return next((document["_id"] for document in cursor), None)
 
-    def newest_id(self, collection: str, before: ObjectId | None = None) -> ObjectId | None:
-        """The collection's greatest ObjectId, of any tenant, that is less than `before`; None if it has none."""
-        match: Document = {"_id": {"$type": "objectId"} if before is None else {"$lt": before}}
-        newest = self._database[collection].find_one(match, {"_id": 1}, sort=[("_id", -1)])
+    def newest_id(self, collection: str) -> ObjectId | None:
+        """The collection's greatest ObjectId, of any tenant; None if it has none."""
+        newest = self._database[collection].find_one({"_id": {"$type": "objectId"}}, {"_id": 1}, sort=[("_id", -1)])
         return newest["_id"] if newest is not None else None
+
+    def inserted_last(self, collection: str, before: ObjectId) -> ObjectId | None:
+        """Of the documents of any tenant whose `_id` is less, that which was inserted last; None if there is none."""
+        last = self._database[collection].find_one({"_id": {"$lt": before}}, {"_id": 1}, sort=[("$natural", -1)])
+        return last["_id"] if last is not None else None
 
     def newest_time(self, collections: Iterable[str]) -> datetime | None:
         """When the newest `_id` of these collections was made, of those that can be read; None if there is none."""

@@ -91,7 +91,7 @@ def _of_dotenv(given: Given) -> dict[str, str]:
 
 def _is_in_a_folder(path: str) -> bool:
     try:
-        return Path(path).is_absolute() and Path(path).parent.is_dir()
+        return path.count("/") > 1 and Path(path).is_absolute() and Path(path).parent.is_dir()
     except OSError:  # one that may not be entered
         return True
 

@@ -24,7 +24,9 @@ from datetime import datetime
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from librechat_exporter.daemon import Daemon
+from librechat_exporter.ledger import ledger
 from librechat_exporter.settings import Settings
+ledger.TICK_SECONDS = 1.0  # in which about half a minute of the exporter's time passes
 logging.basicConfig(level=logging.INFO)
 monotonic = itertools.count(0.0, 1e9)
 Daemon(

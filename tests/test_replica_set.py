@@ -178,7 +178,7 @@ def test_a_wrong_database_name_is_told_without_a_primary(process: MakeProcess) -
             client.admin.command("replSetStepDown", 600, force=True)
         one = process(MONGODB_URI=alone.uri, MONGODB_DATABASE="misspelt", MONGO_READ_PREFERENCE="secondary").start()
         assert one.scrape()[UP] == 1
-        told = f"'misspelt' has no collection `messages`; these databases have one: {DATABASE}"
+        told = f"'misspelt' has no collection `messages`; name one that has in MONGODB_DATABASE: {DATABASE}"
         end = time.monotonic() + 10
         while told not in one.log:
             assert time.monotonic() < end, one.log

@@ -19,21 +19,20 @@ RATE, SECONDS = 1000, float(os.environ.get("LOAD_SECONDS", "30"))
 # A second of the exporter's time is a step of the test's: it inserts what a second would bring, and scrapes.
 PER_SECOND, STEPS = 50, int(os.environ.get("SOAK_STEPS", "3600"))
 ACCELERATED = """
-import itertools, logging, sys
+import functools, itertools, sys
 from datetime import datetime
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from librechat_exporter.daemon import Daemon
+from librechat_exporter import cli
 from librechat_exporter.ledger import ledger
-from librechat_exporter.settings import Settings
 ledger.TICK_SECONDS = 1.0  # in which about half a minute of the exporter's time passes
-logging.basicConfig(level=logging.INFO)
 monotonic = itertools.count(0.0, 1e9)
-Daemon(
-    Settings.load(),
+cli.Daemon = functools.partial(
+    cli.Daemon,
     clock=lambda: datetime.fromisoformat(Path({clock!r}).read_text()),
     monotonic=lambda: next(monotonic),
-).run()
+)
+sys.exit(cli.main())
 """
 
 

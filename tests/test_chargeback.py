@@ -181,7 +181,7 @@ def test_users_may_be_read_on_a_member_that_lags(people: Database[Document], exp
 
 
 def test_users_are_read_at_least_every_half_hour(people: Database[Document], exporter: MakeExporter) -> None:
-    """What they do stays open for an hour."""
+    """Their usage stays open for an hour."""
     assert exporter(NOW, **ON, state_refresh=7200).daemon.ledger.membership._every == 1800
 
 

@@ -212,7 +212,7 @@ def test_what_is_polled_is_held_no_longer_than_it_counts(database: Database[Docu
 def test_what_is_polled_after_a_clock_that_was_ahead_counts(
     database: Database[Document], exporter: MakeExporter
 ) -> None:
-    """What it made too old has left, and what comes then does not."""
+    """Messages that it made too old have left, and those that come then do not."""
     one = exporter(NOW)
     database["messages"].insert_one(message(NOW, 0))
     one.scrape()

@@ -38,7 +38,7 @@ class Stored:
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
-    """What has not changed from one look to the next is at rest."""
+    """A collection that has not changed from one look to the next is at rest."""
     monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0)
     return Stored()
 

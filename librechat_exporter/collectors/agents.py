@@ -1,8 +1,8 @@
 """Agents: answers, failures, tokens, cost, users. Two agents of one name count together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from librechat_exporter.collector import Collector, CountingCollector, Scrape
+from librechat_exporter.collector import Collector, CountingCollector, Scrape, Shown
 from librechat_exporter.folds.messages import AGENT_USERS, MESSAGES, WITHOUT_SUBAGENTS, MessageGroup
 from librechat_exporter.folds.transactions import TRANSACTIONS
 from librechat_exporter.ledger.fold import Counting
@@ -91,18 +91,31 @@ class _UsersCollector(Collector):
     metrics = (_USERS,)
     sources = (MESSAGES,)
 
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, int]] = {}
+        self._shown = Shown()
+
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         scrape.refresh(MESSAGES)
         if not scrape.totals.has_seen_all(AGENT_USERS):
             return
-        samples, windows = scrape.samples(), scrape.totals.windows
-        for window in windows.names:
-            seen = scrape.totals.count_seen_by_name(AGENT_USERS, windows.beginning(window, scrape.now))
-            for agent, users in seen.items():
+        totals, windows = scrape.totals, scrape.totals.windows
+        seen = {
+            one: totals.count_seen_by_name(AGENT_USERS, windows.beginning(one, scrape.now)) for one in windows.names
+        }
+        if seen != self._seen:
+            self._seen = seen
+        yield from self._shown.families(lambda: [self._family(scrape, seen)], self._seen)
+
+    @staticmethod
+    def _family(scrape: Scrape, seen: Mapping[str, Mapping[str, int]]) -> Family:
+        samples = scrape.samples()
+        for window, users_by_agent in seen.items():
+            for agent, users in users_by_agent.items():
                 if users:
                     samples.add(_USERS, users, agent, window)
         # Users of several agents do not add up.
-        yield _USERS.family({labels: users for (_, labels), users in samples.items() if labels[0] != OTHER})
+        return _USERS.family({labels: users for (_, labels), users in samples.items() if labels[0] != OTHER})
 
 
 def collectors(_settings: Settings) -> list[Collector]:

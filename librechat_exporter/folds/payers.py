@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from librechat_exporter.ledger.fold import Cache, Counting, Reading
+from librechat_exporter.ledger.membership import WAITED_FOR
 from librechat_exporter.librechat.fields import UNKNOWN
 from librechat_exporter.librechat.members import NOBODY, UNREAD
 from librechat_exporter.user_ids import UserKey
 
 GROUP, DOMAIN, USER = "group", "domain", "user"
 _MET_REMEMBERED = 100_000
-# Users who cannot be read are waited for so long, which is less than what waits for them stays open.
-_WAITED_FOR = timedelta(minutes=55)
 # Users may be read on a member that is behind the one on which a message of theirs was read.
 _LAG_SECONDS = 60.0
 
@@ -44,7 +43,7 @@ class Payers:
             self._met.put(user, (reading.begun, reading.trusted))
         met, at = self._met[user]
         lag = _LAG_SECONDS if reading.librechat.may_lag else 0.0
-        return members.read_at <= met + lag and reading.trusted < at + _WAITED_FOR
+        return members.read_at <= met + lag and reading.trusted < at + WAITED_FOR
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

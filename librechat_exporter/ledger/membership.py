@@ -1,6 +1,7 @@
 """Whom users belong to when usage is counted."""
 
 import time
+from datetime import timedelta
 
 from pymongo.errors import PyMongoError
 
@@ -12,8 +13,8 @@ from librechat_exporter.refreshed import Refreshed
 _PATIENCE_SECONDS = 5.0
 # It tries again, and scrapes wait for it meanwhile.
 _HISTORYS_PATIENCE = 0.5
-# If they cannot be read for so long after a gap, it is charged by those of before.
-_WAITED_FOR = 3300.0
+# Users who cannot be read are waited for so long, which is less than what waits for them stays open.
+WAITED_FOR = timedelta(minutes=55)
 # What a new user does stays open for an hour.
 _LONGEST_INTERVAL = 1800.0
 
@@ -63,7 +64,7 @@ class Membership:
         """The same, read since renew(), as history is charged once. Raises TimeoutError until they are."""
         members = allowed(lambda: self.members(_HISTORYS_PATIENCE))
         is_old = members is not None and members.read_at < self._renewed_at
-        if is_old and time.monotonic() < self._renewed_at + _WAITED_FOR:
+        if is_old and time.monotonic() < self._renewed_at + WAITED_FOR.total_seconds():
             raise TimeoutError("users have not been read since the gap")
         return members
 

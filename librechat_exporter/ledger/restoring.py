@@ -51,7 +51,7 @@ class Restoring:
         self._looks: dict[str, _Look] = {}
 
     def is_whole(self, collection: str) -> bool:
-        """Whether it is there as it was before, or is written back. Raises PyMongoError."""
+        """True if it is there as it was before, or nothing more of it is written back. Raises PyMongoError."""
         with self._lock:
             uuid = self._librechat.identity(collection)
             known = self._known.get(collection) or self._kept(collection)

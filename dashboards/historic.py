@@ -14,7 +14,11 @@ from grafana_foundation_sdk.models.dashboard import (
 
 SOURCE = DataSourceRef(type_val="mysql", uid="${datasource}")
 NOTHING = "No data in these days: is the export running?"
-DAYS = "$__timeFilter(date)"
+# $__timeFilter would convert by the time zone of the connection.
+_WITHIN = (
+    "BETWEEN '1970-01-01' + INTERVAL $__unixEpochFrom() SECOND AND '1970-01-01' + INTERVAL $__unixEpochTo() SECOND"
+)
+DAYS = f"date {_WITHIN}"
 MODELS = "model IN (${model:sqlstring})"
 ALL_MODELS = "SELECT model FROM daily_messages_by_model UNION SELECT model FROM daily_cost_by_model"
 
@@ -147,14 +151,14 @@ ROWS: dict[str, list[Panel]] = {
         _days("New users per day, by provider", _by("provider", "users", "daily_new_users"), stacked=True),
         _days(
             "Users per week",
-            """SELECT CAST(week_start AS DATETIME) AS time, unique_users AS users FROM weekly_users
-            WHERE $__timeFilter(week_start) ORDER BY week_start""",
+            f"""SELECT CAST(week_start AS DATETIME) AS time, unique_users AS users FROM weekly_users
+            WHERE week_start {_WITHIN} ORDER BY week_start""",
             text="Weeks from Monday, once they are over",
         ),
         _days(
             "Users per month",
-            """SELECT CAST(month_start AS DATETIME) AS time, unique_users AS users FROM monthly_users
-            WHERE $__timeFilter(month_start) ORDER BY month_start""",
+            f"""SELECT CAST(month_start AS DATETIME) AS time, unique_users AS users FROM monthly_users
+            WHERE month_start {_WITHIN} ORDER BY month_start""",
             text="Once the month is over",
         ),
     ],
@@ -166,8 +170,8 @@ ROWS: dict[str, list[Panel]] = {
         ),
         _days(
             "Messages per user and day",
-            """SELECT CAST(m.date AS DATETIME) AS time, m.total_messages / NULLIF(u.unique_users, 0) AS messages
-            FROM daily_messages m JOIN daily_users u ON u.date = m.date WHERE $__timeFilter(m.date) ORDER BY m.date""",
+            f"""SELECT CAST(m.date AS DATETIME) AS time, m.total_messages / NULLIF(u.unique_users, 0) AS messages
+            FROM daily_messages m JOIN daily_users u ON u.date = m.date WHERE m.date {_WITHIN} ORDER BY m.date""",
         ),
         _days(
             "Answers per day, by model",
@@ -190,10 +194,10 @@ ROWS: dict[str, list[Panel]] = {
         ),
         _days(
             "Tokens per user and day",
-            """SELECT CAST(t.date AS DATETIME) AS time,
+            f"""SELECT CAST(t.date AS DATETIME) AS time,
             SUM(t.input_tokens + t.output_tokens) / NULLIF(MAX(u.unique_users), 0) AS tokens
             FROM daily_tokens_by_model t JOIN daily_users u ON u.date = t.date
-            WHERE $__timeFilter(t.date) GROUP BY t.date ORDER BY t.date""",
+            WHERE t.date {_WITHIN} GROUP BY t.date ORDER BY t.date""",
         ),
         _days(
             "Cost per day, by model",
@@ -225,7 +229,12 @@ ROWS: dict[str, list[Panel]] = {
             stacked=True,
             text="With GROUP_METRICS=true. A member of two groups counts in both",
         ),
-        _days("Messages per day, by group", _by("group_name", "messages", "daily_usage_by_group"), stacked=True),
+        _days(
+            "Messages per day, by group",
+            _by("group_name", "messages", "daily_usage_by_group"),
+            stacked=True,
+            text="A member of two groups counts in both",
+        ),
         _table(
             "Groups",
             f"""SELECT group_name AS 'group', SUM(messages) AS 'messages',
@@ -264,10 +273,10 @@ ROWS: dict[str, list[Panel]] = {
         ),
         _days(
             "Share of answers that failed, by model",
-            """SELECT CAST(a.date AS DATETIME) AS time, a.model AS metric,
+            f"""SELECT CAST(a.date AS DATETIME) AS time, a.model AS metric,
             COALESCE(e.error_count, 0) / NULLIF(a.message_count, 0) AS value
             FROM daily_messages_by_model a LEFT JOIN daily_errors_by_model e ON e.date = a.date AND e.model = a.model
-            WHERE $__timeFilter(a.date) AND a.model IN (${model:sqlstring}) ORDER BY a.date, a.model""",
+            WHERE a.date {_WITHIN} AND a.{MODELS} ORDER BY a.date, a.model""",
             unit="percentunit",
         ),
         _days(
@@ -281,7 +290,8 @@ ROWS: dict[str, list[Panel]] = {
             "Satisfaction, by model",
             f"""SELECT model, SUM(thumbs_up) AS 'up', SUM(thumbs_down) AS 'down',
             SUM(thumbs_up) / NULLIF(SUM(thumbs_up + thumbs_down), 0) AS 'satisfaction'
-            FROM daily_ratings_by_model WHERE {DAYS} AND {MODELS} GROUP BY model ORDER BY COUNT(*) DESC""",
+            FROM daily_ratings_by_model WHERE {DAYS} AND {MODELS} GROUP BY model
+            ORDER BY SUM(thumbs_up + thumbs_down) DESC""",
             span=6,
             units={"satisfaction": "percentunit"},
         ),

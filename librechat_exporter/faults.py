@@ -85,9 +85,9 @@ class FaultLog:
             level = logging.INFO
         else:
             level = logging.WARNING
-        # An internal error is a defect: its place in the code is told, its message, which may quote a document, is not.
+        # An internal error is a defect.
         trace = error.__traceback__ if fault == "internal" and not known else None
-        log.log(level, "%s failed (%s): %s%s", what, fault, describe(error), _places(trace))
+        log.log(level, "%s failed (%s): %s%s", what, fault, describe(error), places(trace))
 
     def succeeded(self, what: str) -> None:
         with self._lock:
@@ -96,10 +96,11 @@ class FaultLog:
             log.info("%s works again", what)
 
 
-def _places(trace: TracebackType | None) -> str:
-    places = []
+def places(trace: TracebackType | None) -> str:
+    """The places in the code, a line each: what is told of a defect, as its message may quote a document."""
+    found = []
     while trace is not None:
         code = trace.tb_frame.f_code
-        places.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
+        found.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
-    return "".join(f"\n  at {place}" for place in places)
+    return "".join(f"\n  at {place}" for place in found)

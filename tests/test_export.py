@@ -58,7 +58,7 @@ def test_without_arguments_it_exports_what_is_new(
     assert re.fullmatch(r"30 days, [\d,]+ rows written in \d+\.\d s\n", capsys.readouterr().out)
     monkeypatch.setattr(command, "today", lambda _: TODAY + timedelta(days=2))
     assert command.main([]) == 0
-    assert capsys.readouterr().out.startswith("4 days, "), "two new ones, and the last two again"
+    assert capsys.readouterr().out.startswith("3 days, "), "two new ones, and the day before them again"
     assert max(messages_of(metrics)) == date(2026, 4, 7)
 
 
@@ -169,7 +169,10 @@ def test_cleanup(metrics: Metrics, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     [
         (["2026-02-30", "2026-03-01"], "'2026-02-30' is not a day; write it as 2024-01-31"),
         (["2026-03-02", "2026-03-01"], "the start 2026-03-02 is after the end 2026-03-01"),
-        (["2026-03-02", "2026-04-07"], "the end 2026-04-07 is in the future; today is 2026-04-06 in UTC"),
+        (
+            ["2026-03-02", "2026-04-07"],
+            "the end 2026-04-07 is not over in UTC; the last day that is over is 2026-04-05",
+        ),
         (["2026-03-02"], "START and END belong together; END is missing"),
         (["--end-date", "2026-03-02"], "--start-date and --end-date belong together; --start-date is missing"),
         (["2026-03-02", "2026-03-03", "--days", "2"], "name the days in one way"),
@@ -200,13 +203,22 @@ def test_settings_that_make_no_sense(
     environment: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment.setenv("MYSQL_PORT", "nine")
+    environment.setenv("MYSQL_HOST", "mysql://root:hunter2@localhost/metrics")
     environment.setenv("USER_IDS", "hash")
     environment.setenv("MYSQL_SSL_CA", str(tmp_path / "none.pem"))
     assert command.main([]) == 2
     said = capsys.readouterr().err
     assert "MYSQL_PORT: " in said
+    assert "MYSQL_HOST: must be a host's name or address alone" in said
+    assert "hunter2" not in said
     assert "none.pem is not a file" in said
     environment.delenv("MYSQL_PORT")
+    environment.setenv("MYSQL_HOST", "127.0.0.1:3306")
+    environment.delenv("USER_IDS")
+    assert command.main([]) == 2
+    assert "MYSQL_HOST: must be" in capsys.readouterr().err
+    environment.setenv("MYSQL_HOST", "::1")
+    environment.setenv("USER_IDS", "hash")
     environment.delenv("MYSQL_SSL_CA")
     assert command.main([]) == 2
     assert "USER_IDS: hash needs USER_ID_SALT, a key of at least 16 characters" in capsys.readouterr().err
@@ -277,7 +289,8 @@ CREATE TABLE daily_users (date DATE PRIMARY KEY, unique_users INT NOT NULL);
 CREATE TABLE daily_messages_by_model
     (date DATE, model VARCHAR(255), message_count INT NOT NULL, PRIMARY KEY (date, model)) ENGINE=MyISAM;
 CREATE TABLE daily_tokens_by_model
-    (date DATE, model VARCHAR(255), input_tokens INT NOT NULL, PRIMARY KEY (date, model));
+    (date DATE, model VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, input_tokens INT NOT NULL,
+    PRIMARY KEY (date, model));
 INSERT INTO daily_users VALUES ('2026-03-20', 7), ('2026-03-21', 7), ('2026-03-22', 7);
 INSERT INTO daily_messages_by_model VALUES ('2026-03-20', 'gpt-4o', 3);
 """
@@ -299,6 +312,7 @@ def test_an_older_schema_is_brought_up_to_date(
     assert "changed daily_users.unique_users to BIGINT" in caplog.text
     assert "moved daily_messages_by_model to InnoDB" in caplog.text
     assert "added the column daily_tokens_by_model.output_tokens" in caplog.text
+    assert "changed daily_tokens_by_model.model to VARCHAR(255)" in caplog.text
     assert "created the table daily_cost_by_model" in caplog.text
     assert metrics.rows("SELECT * FROM daily_users WHERE date = '2026-03-20'") == [(date(2026, 3, 20), 7)], "left alone"
     assert metrics.rows("SELECT * FROM daily_messages_by_model WHERE date = '2026-03-20'") != []

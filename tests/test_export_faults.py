@@ -420,6 +420,10 @@ def test_where_named_locks_are_refused_a_row_is_locked(
     first, second = Store(ExportSettings.load()), Store(ExportSettings.load())
     with caplog.at_level("INFO"):
         first.lock()
+    assert first._lock._row is not None
+    cursor = first._lock._row.cursor()
+    cursor.execute("SELECT @@wait_timeout")
+    assert cursor.fetchall() == [(30 * 86_400,)], "the run may last longer than a connection may be idle"
     assert "Named locks are refused (MariaDB error 1105 (ER_UNKNOWN_ERROR)): a row of export_lock" in caplog.text
     with pytest.raises(LockedError):
         second.lock()

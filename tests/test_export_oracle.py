@@ -124,7 +124,7 @@ def test_all_tables_of_simulated_history(
     database: Database[Document], metrics: Metrics, run: Run, monkeypatch: pytest.MonkeyPatch, timezone: str
 ) -> None:
     """In slices so small that questions and answers are often apart."""
-    monkeypatch.setattr("librechat_exporter.historic.day.SLICE_MESSAGES", 7)
+    monkeypatch.setattr("librechat_exporter.historic.day.SLICE_DOCUMENTS", 7)
     simulator = Simulator(database, users=30)
     simulator.fill(2500, days=45, end=datetime(2026, 4, 8, tzinfo=UTC))
     for hours in (0, 22, 23, 40):

@@ -12,9 +12,9 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from librechat_exporter.ledger.reading import halved, is_documents_fault
 from librechat_exporter.ledger.source import Source
 from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.halving import halved, is_documents_fault
 from librechat_exporter.librechat.messages import read_messages
 from tests.chats import MESSAGES, NOW, TOKENS, message, object_id, set_clock
 from tests.conftest import Document, MakeExporter, MakeProcess

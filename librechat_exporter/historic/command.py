@@ -7,10 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pymongo
 from pymongo.errors import PyMongoError
@@ -18,9 +17,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from librechat_exporter import __version__, ending, log_lines
+from librechat_exporter import ending, log_lines
 from librechat_exporter.faults import describe
 from librechat_exporter.historic import textfile
+from librechat_exporter.historic.arguments import asked_range, parser
 from librechat_exporter.historic.dates import ONE_DAY, DatesError, Plan, Range, default_range, named, plan, today
 from librechat_exporter.historic.day import Telling, user_key
 from librechat_exporter.historic.export import Export, RunResult
@@ -32,113 +32,8 @@ from librechat_exporter.settings import ExportSettings, SettingsError
 log = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 30
-COLLECTIONS = ("messages", "conversations", "users", "agents", "transactions")
-
-_EPILOG = """examples:
-  %(prog)s                          what is new, up to yesterday: for cron
-  %(prog)s 2024-01-01 2024-12-31    a year, both days included; days that are there are left alone
-  %(prog)s --days 7 --force         the last week, written anew
-  %(prog)s --dry-run -v             what it would do
-
-a line for cron, every night at half past two:
-  30 2 * * *  cd /opt/librechat-exporter && uv run historic-analysis/export_metrics.py
-
-It exits with 0 if all went well, 1 if days could not be exported, which it names, 2 if it was asked for nonsense.
-Settings come from environment variables or from .env; .env.example lists them.
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    one = argparse.ArgumentParser(
-        prog="export_metrics.py",
-        description="Copies daily, weekly and monthly aggregates of LibreChat's MongoDB into MariaDB, for Grafana.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    dates = one.add_argument_group("days", "without any of these: from the last exported day to yesterday")
-    dates.add_argument("start", nargs="?", type=_day, metavar="START", help="first day, such as 2024-01-01")
-    dates.add_argument("end", nargs="?", type=_day, metavar="END", help="last day, included, such as 2024-12-31")
-    dates.add_argument("--start-date", type=_day, metavar="DAY", help="the same as START")
-    dates.add_argument("--end-date", type=_day, metavar="DAY", help="the same as END")
-    dates.add_argument("--days", type=_number, metavar="N", help="the last N days, up to yesterday, such as --days 7")
-    one.add_argument(
-        "--force",
-        action="store_true",
-        help="write days that are there already anew, without the chats that were deleted since",
-    )
-    one.add_argument(
-        "--redo",
-        type=_number,
-        default=2,
-        metavar="N",
-        help="write the last N exported days anew, for late changes (default: 2; 0 for none)",
-    )
-    one.add_argument(
-        "--cleanup",
-        action="store_true",
-        help="after a success, delete all rows outside the days asked for, such as --days 365 --cleanup",
-    )
-    one.add_argument("--yes", action="store_true", help="do not ask before --cleanup deletes")
-    one.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    one.add_argument(
-        "--textfile",
-        type=Path,
-        metavar="PATH",
-        help="tell node_exporter of this run, such as --textfile /var/lib/node_exporter/librechat_export.prom",
-    )
-    one.add_argument(
-        "--daily",
-        type=_time,
-        metavar="HH:MM",
-        help="do not end, but run again every day at this time, such as --daily 02:30: for containers without cron",
-    )
-    one.add_argument("-v", "--verbose", action="store_true", help="say what happens, a line for each day")
-    one.add_argument("--version", action="version", version=f"librechat-exporter {__version__}")
-    return one
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a day; write it as 2024-01-31") from None
-
-
-def _time(text: str) -> clock:
-    try:
-        return datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time of day; write it as 02:30") from None
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) > 36_600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
-    return int(text)
-
-
-def asked_range(arguments: argparse.Namespace, timezone: ZoneInfo) -> Range | None:
-    """The days that the arguments name, None if they name none. Raises DatesError."""
-    named_by = [
-        (arguments.start, arguments.end, "START", "END"),
-        (arguments.start_date, arguments.end_date, "--start-date", "--end-date"),
-    ]
-    given = [forms for forms in named_by if forms[0] is not None or forms[1] is not None]
-    if len(given) + (arguments.days is not None) > 1:
-        raise DatesError("name the days in one way: START END, --start-date and --end-date, or --days")
-    now = today(timezone)
-    if arguments.days is not None:
-        if arguments.days == 0:
-            raise DatesError("--days must be at least 1")
-        return Range(now - arguments.days * ONE_DAY, now - ONE_DAY)
-    for start, end, start_name, end_name in given:
-        if start is None or end is None:
-            missing = start_name if start is None else end_name
-            raise DatesError(f"{start_name} and {end_name} belong together; {missing} is missing")
-        if end > now:
-            raise DatesError(f"the end {end} is in the future; today is {now} in {timezone.key}")
-        return Range(start, end)
-    return None
+# Without one of these no day can be told. Agents that may not be read are unknown.
+COLLECTIONS = ("messages", "conversations", "users", "transactions")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -155,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> int:
     try:
         settings = ExportSettings.load()
-        days = asked_range(options, settings.metrics_timezone)
+        days = asked_range(options, today(settings.metrics_timezone), settings.metrics_timezone)
         if options.daily is not None and days is not None:
             raise DatesError("--daily exports what is new each time; name no days")
         if options.cleanup and days is None:
@@ -233,7 +128,7 @@ class _Run:
         except LockedError as error:
             print(f"{error}; this one did nothing", file=sys.stderr)
             return 1
-        except ending.EndedError:
+        except BaseException:
             if not self._options.dry_run:
                 _tell_node_exporter(self._options.textfile, RunResult(), self._seconds, success=False)
             raise
@@ -313,7 +208,12 @@ class _Run:
     def _check(self) -> None:
         """Raises PyMongoError or _UnusableError if LibreChat's database cannot be read."""
         with pymongo.timeout(_CHECK_SECONDS):
-            self._librechat.probe(COLLECTIONS)
+            refused = self._librechat.refused(COLLECTIONS)
+            if refused:
+                raise _UnusableError(
+                    f"MongoDB's user may not read {', '.join(refused)}; grant it the role `read` on the database "
+                    f"{self._librechat.name!r}"
+                )
             nothing = self._librechat.without_messages()
             if nothing is not None:
                 raise _UnusableError(nothing)
@@ -324,7 +224,7 @@ class _Run:
         yesterday = today(self._settings.metrics_timezone) - timedelta(days=1)
         existing = self._store.days()
         return plan(
-            self._days or default_range(existing, yesterday),
+            self._days or default_range(existing, yesterday, self._options.redo),
             yesterday,
             existing,
             self._store.periods(),

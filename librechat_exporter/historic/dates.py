@@ -27,8 +27,6 @@ class Range:
     def __post_init__(self) -> None:
         if self.first > self.last:
             raise DatesError(f"the start {self.first} is after the end {self.last}")
-        if self.first < EARLIEST:
-            raise DatesError(f"the start {self.first} is before {EARLIEST}, and LibreChat is younger")
 
     def __str__(self) -> str:
         return f"{self.first} to {self.last}" if self.first != self.last else str(self.first)
@@ -80,12 +78,10 @@ def bounds(days: Range, timezone: ZoneInfo) -> tuple[datetime, datetime]:
     return start_of(days.first, timezone), start_of(days.last + ONE_DAY, timezone)
 
 
-def default_range(existing: Collection[date], yesterday: date) -> Range:
-    """From the last exported day, or a day that is missing within the last 30, to yesterday."""
-    start = yesterday - DEFAULT_DAYS * ONE_DAY + ONE_DAY
-    if existing:
-        start = min(max(existing), max(min(existing), start), yesterday)
-    return Range(start, yesterday)
+def default_range(existing: Collection[date], yesterday: date, redo: int) -> Range:
+    """The last 30 days, or more: from the last exported day on, or from where a larger `redo` begins."""
+    start = yesterday - max(DEFAULT_DAYS - 1, redo) * ONE_DAY
+    return Range(max(EARLIEST, min(start, max(existing, default=start))), yesterday)
 
 
 def periods(days: Range) -> Iterator[Period]:
@@ -110,11 +106,12 @@ def plan(
     force: bool,
     redo: int,
 ) -> Plan:
-    """Days that exist are left alone, except the last `redo` of them, or with force.
+    """Days that exist are left alone, except the last `redo` of them, or with force. Of these only as many days before
+    yesterday: what was exported longer ago may have lost chats since.
 
     A period is due once it is complete, if it is missing or one of its days is written, or with force.
     """
-    last = set(sorted(existing)[-redo:]) if redo else set()
+    last = {day for day in sorted(existing)[-redo:] if day >= yesterday - redo * ONE_DAY} if redo else set()
     written = [day for day in days if force or day not in existing or day in last]
     due = [
         period

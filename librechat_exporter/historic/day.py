@@ -1,12 +1,14 @@
-"""A day's rows, read from MongoDB by aggregation, its messages in slices of bounded size."""
+"""A day's rows, read from MongoDB by aggregation, in slices of bounded size."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
+
+from bson.errors import BSONError
+from pymongo.errors import OperationFailure
 
 from librechat_exporter.historic.dates import Range, bounds
 from librechat_exporter.historic.tables import (
@@ -19,8 +21,8 @@ from librechat_exporter.historic.tables import (
     DAILY_TOKENS_BY_USER,
     DAILY_TOOL_CALLS,
     DAILY_USERS,
-    MONEY_DIGITS,
     Table,
+    money,
 )
 from librechat_exporter.historic.usage import Usage
 from librechat_exporter.librechat.database import LibreChat
@@ -30,10 +32,12 @@ from librechat_exporter.librechat.fields import (
     SUBAGENT_THREADS,
     THUMBS_UP,
     UNKNOWN,
+    USD_PARTS,
     created_between,
     indexed_between,
     inserted_between,
 )
+from librechat_exporter.librechat.halving import halved, is_documents_fault
 from librechat_exporter.librechat.members import Members
 from librechat_exporter.librechat.messages import Messages, read_messages, read_questions
 from librechat_exporter.librechat.models import Model, read_labels
@@ -43,11 +47,12 @@ from librechat_exporter.prices import PARTS, PriceList
 from librechat_exporter.settings import ExportSettings
 from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 
-SLICE_MESSAGES = 20_000
+SLICE_DOCUMENTS = 20_000
 # Transactions have no index on createdAt; their `_id` and createdAt are made within moments of each other.
 ID_MARGIN = timedelta(hours=1)
 
 Row = tuple[Any, ...]
+_Within = Callable[[datetime, datetime], Document]
 # The label of a model, and the name of an agent.
 Labels = dict[Model, tuple[str, str | None]]
 
@@ -93,9 +98,8 @@ def read_day(librechat: LibreChat, day: date, start: datetime, end: datetime, te
     found = Day(day)
     usage = Usage(telling.members)
     counts = _Counts(librechat, labels, usage)
-    for lower, upper in _slices(librechat, start, end):
-        messages = read_messages(librechat, created_between(lower, upper), tools=True, ratings=True)
-        counts.add([group for group in messages if not group.kind.subagent])
+    for lower, upper in _slices(librechat, "messages", indexed_between, start, end):
+        _read_slice(librechat, created_between(lower, upper), counts.add)
     found.users = {user for user in counts.users if user is not None}
     found.messages = counts.messages
     found.rows = counts.rows(telling.key)
@@ -123,16 +127,43 @@ def _registrations(librechat: LibreChat, match: Document) -> list[tuple[datetime
     return [(row["created"], (row["provider"] or UNKNOWN)[:MAX_LABEL_LENGTH]) for row in rows]
 
 
-def _slices(librechat: LibreChat, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """The time in parts with not more messages than a query should hold in memory at once."""
+def _slices(
+    librechat: LibreChat,
+    collection: str,
+    within: Callable[[datetime, datetime], Document],
+    start: datetime,
+    end: datetime,
+) -> Iterator[tuple[datetime, datetime]]:
+    """The time in parts with not more documents than a query should hold in memory at once.
+
+    within: matches those of a time, by an index alone.
+    """
     half = (end - start) / 2
-    count = librechat.count("messages", indexed_between(start, end))
-    if count <= SLICE_MESSAGES or half < timedelta(milliseconds=1):
+    if librechat.count(collection, within(start, end)) <= SLICE_DOCUMENTS or half < timedelta(milliseconds=1):
         yield start, end
     else:
         middle = start + timedelta(milliseconds=half // timedelta(milliseconds=1))
-        yield from _slices(librechat, start, middle)
-        yield from _slices(librechat, middle, end)
+        yield from _slices(librechat, collection, within, start, middle)
+        yield from _slices(librechat, collection, within, middle, end)
+
+
+def _read_slice(librechat: LibreChat, match: Document, add: Callable[[list[Messages]], None]) -> None:
+    """Adds the matching messages, in parts if they call more tools than fits into an answer of MongoDB's."""
+
+    def read(of: Document) -> None:
+        messages = read_messages(librechat, of, tools=True, ratings=True)
+        add([group for group in messages if not group.kind.subagent])
+
+    def read_some(ids: Sequence[Any]) -> None:
+        read({"_id": {"$in": list(ids)}})
+
+    try:
+        read(match)
+    except (OperationFailure, BSONError) as error:
+        if not is_documents_fault(error):
+            raise
+        ids = [row["_id"] for row in librechat.aggregate("messages", match, {"$project": {"_id": 1}})]
+        halved("messages", ids, read_some, lambda _: None)
 
 
 class _Counts:
@@ -207,34 +238,44 @@ def _cost(
     librechat: LibreChat, start: datetime, end: datetime, telling: Telling, usage: Usage
 ) -> tuple[list[Row], int]:
     """Rows of DAILY_COST_BY_MODEL; counts the usage as well."""
-    near = inserted_between(start - ID_MARGIN, end + ID_MARGIN)
-    sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, Decimal(), Decimal()])
+    sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0])
     skipped = 0
+    for charged, of_agents in _charged(librechat, start, end, telling):
+        for billed in filter(_is_spent, of_agents):
+            usage.bill_agent(billed)
+        for billed in filter(_is_spent, charged):
+            usage.bill(billed)
+            tokens = (billed.tokens, 0) if billed.kind == "prompt" else (0, billed.tokens)
+            row = sums[billed.model.rstrip(" "), billed.context.rstrip(" ")]
+            amounts = (*tokens, *(billed.cache or (0, 0)), billed.charged)
+            row[:-1] = [before + amount for before, amount in zip(row[:-1], amounts, strict=True)]
+            listed = _listed(billed, telling.prices)
+            row[-1] = None if listed is None or row[-1] is None else row[-1] + listed
+            skipped += billed.skipped
+    return [
+        (*names, *tokens, money(charged, USD_PARTS), None if listed is None else money(listed, PARTS))
+        for names, (*tokens, charged, listed) in sums.items()
+    ], skipped
+
+
+def _charged(
+    librechat: LibreChat, start: datetime, end: datetime, telling: Telling
+) -> Iterator[tuple[list[Billed], list[Billed]]]:
+    """What read_charged() gives of each slice."""
     wanted = {BY_ANSWER: True, BY_USER: telling.members is not None, BY_DAY: telling.prices is not None}
     by = {name for name, is_wanted in wanted.items() if is_wanted}
-    charged, of_agents = read_charged(librechat, near | created_between(start, end), None, by)
-    for billed in filter(_is_spent, of_agents):
-        usage.bill_agent(billed)
-    for billed in filter(_is_spent, charged):
-        usage.bill(billed)
-        tokens = (billed.tokens, 0) if billed.kind == "prompt" else (0, billed.tokens)
-        amounts = (*tokens, *(billed.cache or (0, 0)), round(Decimal(billed.usd), MONEY_DIGITS))
-        row = sums[billed.model.rstrip(" "), billed.context.rstrip(" ")]
-        row[:-1] = [before + amount for before, amount in zip(row[:-1], amounts, strict=True)]
-        listed = _listed(billed, telling.prices)
-        row[-1] = None if listed is None or row[-1] is None else row[-1] + listed
-        skipped += billed.skipped
-    return [(*names, *amounts) for names, amounts in sums.items()], skipped
+    for lower, upper in _slices(librechat, "transactions", inserted_between, start - ID_MARGIN, end + ID_MARGIN):
+        yield read_charged(librechat, inserted_between(lower, upper) | created_between(start, end), None, by)
 
 
 def _is_spent(billed: Billed) -> bool:
     return billed.kind in ("prompt", "completion")
 
 
-def _listed(billed: Billed, prices: PriceList | None) -> Decimal | None:
-    """US dollars by the price list; None without a price."""
+def _listed(billed: Billed, prices: PriceList | None) -> int | None:
+    """By the price list, in PARTS of a dollar; None without a price."""
     price = prices.price(billed.model, billed.day) if prices is not None else None
-    return round(Decimal(price.cost(billed.by_token_type())) / PARTS, MONEY_DIGITS) if price is not None else None
+    return price.cost(billed.by_token_type()) if price is not None else None
 
 
 def _rows(sums: dict[Any, Any]) -> list[Row]:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pymongo
 from pymongo.errors import ConnectionFailure, PyMongoError
 
-from librechat_exporter.faults import describe
+from librechat_exporter.faults import describe, places
 from librechat_exporter.historic.dates import Period, Plan, Range, bounds
 from librechat_exporter.historic.day import Day, Labels, Telling, new_users, read_day
 from librechat_exporter.historic.lock import LockedError
@@ -30,6 +30,7 @@ _READERS = 2
 _READ_AHEAD = 4
 _DAY_SECONDS = 600.0
 _PERIOD_SECONDS = 3600.0
+_PING_SECONDS = 30.0
 
 
 @dataclass
@@ -85,14 +86,14 @@ class Export:
             for day, future in _ahead(pool, self._read, plan.days):
                 try:
                     read = future.result()
+                    users = self._users(read, plan, closing.get(day, []))
+                except Exception as error:
+                    if self._is_away(error):
+                        raise
+                    self._failed(day, error, outcome)
+                else:
                     read.rows[DAILY_NEW_USERS] = registered.get(day, [])
-                    self._write(read, self._users(read, plan, closing.get(day, [])), outcome, force=force)
-                except ConnectionFailure:
-                    raise
-                except PyMongoError as error:
-                    outcome.failed.append(day)
-                    outcome.problems.append(f"{day}: {describe(error)}")
-                    self._on_day(0)
+                    self._write(read, users, outcome, force=force)
                 left.popleft()
             for period in closing.get(None, []):
                 self._write(None, {period: len(self._users_of(period.days))}, outcome, force=force)
@@ -103,6 +104,22 @@ class Export:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         outcome.failed += left
+
+    def _is_away(self, error: Exception) -> bool:
+        """MongoDB is gone, not merely too slow for one day. Raises PyMongoError if it is."""
+        if not isinstance(error, ConnectionFailure):
+            return False
+        if error.timeout:
+            with pymongo.timeout(_PING_SECONDS):
+                self._librechat.now()
+        return not error.timeout
+
+    def _failed(self, day: date, error: Exception, outcome: RunResult) -> None:
+        if not isinstance(error, PyMongoError):  # a defect
+            log.error("Reading %s failed: %s%s", day, describe(error), places(error.__traceback__))
+        outcome.failed.append(day)
+        outcome.problems.append(f"{day}: {describe(error)}")
+        self._on_day(0)
 
     def _read(self, day: date) -> Day:
         with pymongo.timeout(_DAY_SECONDS):

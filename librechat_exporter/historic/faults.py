@@ -36,7 +36,8 @@ def describe(error: mysql.connector.Error) -> str:
         return "MariaDB does not answer in time"
     name = _NAMES.get(error.errno, "no name")
     text = f": {error.msg}" if error.errno in _HARMLESS else ""
-    return f"MariaDB error {error.errno} ({name}){text}"
+    notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
+    return f"MariaDB error {error.errno} ({name}{notes}){text}"
 
 
 def tries(error: mysql.connector.Error, most: int) -> int:

@@ -14,6 +14,8 @@ from librechat_exporter.historic.tables import EXPORT_LOCK
 
 log = logging.getLogger(__name__)
 
+# The connection that holds a row is idle for as long as the run lasts.
+_IDLE_SECONDS = 30 * 86_400
 _GET_LOCK = "SELECT GET_LOCK(%s, %s)"
 
 
@@ -57,7 +59,7 @@ class Lock:
         cursor = connection.cursor()
         try:
             cursor.execute(EXPORT_LOCK.create)
-            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, seconds)}")
+            cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {max(1, seconds)}, wait_timeout = {_IDLE_SECONDS}")
             cursor.execute(f"INSERT IGNORE INTO `{EXPORT_LOCK.name}` VALUES (1)")  # noqa: S608
             connection.commit()
             cursor.execute(f"SELECT id FROM `{EXPORT_LOCK.name}` WHERE id = 1 FOR UPDATE")  # noqa: S608

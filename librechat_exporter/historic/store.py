@@ -14,7 +14,17 @@ from librechat_exporter.historic.dates import Period, Range
 from librechat_exporter.historic.day import Day, Row
 from librechat_exporter.historic.faults import describe, tries
 from librechat_exporter.historic.lock import Lock
-from librechat_exporter.historic.tables import ALL, COUNT, DAILY, EXPORT_RUNS, FORMAT, NAME, PERIODIC, Table
+from librechat_exporter.historic.tables import (
+    ALL,
+    COUNT,
+    DAILY,
+    EXPORT_RUNS,
+    FORMAT,
+    NAME,
+    NAME_CHARACTERS,
+    PERIODIC,
+    Table,
+)
 from librechat_exporter.settings import ExportSettings
 
 log = logging.getLogger(__name__)
@@ -213,7 +223,7 @@ def _execute(cursor: MySQLCursorAbstract, said: str, statement: str) -> str:
 
 def _replace(cursor: MySQLCursorAbstract, day: Day) -> int:
     written = 0
-    for table in DAILY:
+    for table in (one for one in DAILY if one in day.rows):
         cursor.execute(f"DELETE FROM `{table.name}` WHERE `{table.day}` = %s", (day.date,))  # noqa: S608
         rows = day.rows[table]
         for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -223,14 +233,19 @@ def _replace(cursor: MySQLCursorAbstract, day: Day) -> int:
 
 
 def _insert(cursor: MySQLCursorAbstract, table: Table, day: date, rows: list[Row]) -> None:
-    """All in one statement. Only names are parameters: the driver takes its time to quote each."""
+    """All in one statement. Only names are parameters: the driver takes its time to quote each.
+
+    Raises mysql.connector.Error, with the table's name as a note.
+    """
     names = len(table.key) - 1
     lines = [f"('{day}'{', %s' * names}, {', '.join(map(_literal, row[names:]))})" for row in rows]
     columns = ", ".join(f"`{name}`" for name in table.columns)
-    cursor.execute(
-        f"INSERT INTO `{table.name}` ({columns}) VALUES {', '.join(lines)}",  # noqa: S608
-        [name for row in rows for name in row[:names]],
-    )
+    statement = f"INSERT INTO `{table.name}` ({columns}) VALUES {', '.join(lines)}"  # noqa: S608
+    try:
+        cursor.execute(statement, [name for row in rows for name in row[:names]])
+    except mysql.connector.Error as error:
+        error.add_note(f"table {table.name}")
+        raise
 
 
 def _literal(amount: object) -> str:
@@ -262,13 +277,20 @@ def _count(cursor: MySQLCursorAbstract, table: Table, condition: str, parameters
     return int(count)
 
 
+def _fits(kind: str, data_type: str, collation: str | None, length: int | None) -> bool:
+    """A column of this form holds what one of this kind does."""
+    if kind == COUNT:
+        return data_type == "bigint"
+    return kind != NAME or (collation == "utf8mb4_bin" and (length or 0) >= NAME_CHARACTERS)
+
+
 def _changes(cursor: MySQLCursorAbstract) -> list[tuple[str, str]]:
     """The lacks of the schema: each in words, with the statement that mends it."""
     cursor.execute(
-        "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLLATION_NAME FROM information_schema.COLUMNS"
-        " WHERE TABLE_SCHEMA = DATABASE()"
+        "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLLATION_NAME, CHARACTER_MAXIMUM_LENGTH"
+        " FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()"
     )
-    columns = {(table, column): (kind, collation) for table, column, kind, collation in _rows(cursor)}
+    columns = {(table, column): form for table, column, *form in _rows(cursor)}
     cursor.execute(
         "SELECT TABLE_NAME, ENGINE, UPPER(ROW_FORMAT) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()"
     )
@@ -284,10 +306,10 @@ def _changes(cursor: MySQLCursorAbstract) -> list[tuple[str, str]]:
         elif row_format in ("COMPACT", "REDUNDANT"):  # the key of names would be too long for these
             changes.append((f"changed the rows of {table.name} to DYNAMIC", f"ALTER TABLE `{table.name}` {FORMAT}"))
         for name, kind in table.columns.items():
-            column = columns.get((table.name, name))
-            if column is None:
+            form = columns.get((table.name, name))
+            if form is None:
                 done, how = f"added the column {table.name}.{name}", "ADD COLUMN"
-            elif (kind == COUNT and column[0] != "bigint") or (kind == NAME and column[1] != "utf8mb4_bin"):
+            elif not _fits(kind, *form):
                 done, how = f"changed {table.name}.{name} to {kind}", "MODIFY COLUMN"
             else:
                 continue

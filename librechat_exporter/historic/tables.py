@@ -1,14 +1,16 @@
 """The tables in MariaDB, defined once: the schema, its upgrade and every statement are made of these."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 DATE = "DATE NOT NULL"
 # Binary, because models whose names differ in case are different models.
-NAME = "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
+NAME_CHARACTERS = 255
+NAME = f"VARCHAR({NAME_CHARACTERS}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
 COUNT = "BIGINT NOT NULL"
 MONEY = "DECIMAL(20,9) NOT NULL"
-MONEY_DIGITS = 9
 MONEY_IF_KNOWN = "DECIMAL(20,9) NULL"
+_MONEY_DIGITS = 9
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 FORMAT = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC"
 
@@ -99,6 +101,11 @@ DAILY = (
 )
 PERIODIC = (WEEKLY_USERS, MONTHLY_USERS)
 ALL = (*DAILY, *PERIODIC, EXPORT_RUNS)
+
+
+def money(amount: int, parts: int) -> Decimal:
+    """US dollars, of which one has so many parts, as a column holds them."""
+    return round(Decimal(amount) / parts, _MONEY_DIGITS)
 
 
 def schema() -> str:

@@ -2,10 +2,9 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
-from librechat_exporter.historic.tables import DAILY_USAGE_BY_AGENT, DAILY_USAGE_BY_GROUP, MONEY_DIGITS, Table
+from librechat_exporter.historic.tables import DAILY_USAGE_BY_AGENT, DAILY_USAGE_BY_GROUP, Table, money
 from librechat_exporter.librechat.fields import USD_PARTS
 from librechat_exporter.librechat.members import NOBODY, Members
 from librechat_exporter.librechat.messages import Messages
@@ -30,8 +29,7 @@ class _Usage:
 
     @property
     def billed(self) -> tuple[Any, ...]:
-        cost = round(Decimal(self.charged) / USD_PARTS, MONEY_DIGITS)
-        return (*(self.tokens[one] for one in _TOKEN_TYPES), cost)
+        return (*(self.tokens[one] for one in _TOKEN_TYPES), money(self.charged, USD_PARTS))
 
 
 class Usage:
@@ -71,6 +69,10 @@ class Usage:
         return [self._groups[name] for name in sorted(names)]
 
     def rows(self) -> dict[Table, list[tuple[Any, ...]]]:
-        groups = [(name, one.messages, len(one.users), *one.billed) for name, one in self._groups.items()]
+        """By table; nothing of groups if they were not asked for."""
         agents = [(name, one.messages, one.failed, len(one.users), *one.billed) for name, one in self._agents.items()]
-        return {DAILY_USAGE_BY_GROUP: groups, DAILY_USAGE_BY_AGENT: agents}
+        rows: dict[Table, list[tuple[Any, ...]]] = {DAILY_USAGE_BY_AGENT: agents}
+        if self._members is not None:
+            groups = [(name, one.messages, len(one.users), *one.billed) for name, one in self._groups.items()]
+            rows[DAILY_USAGE_BY_GROUP] = groups
+        return rows

@@ -16,11 +16,12 @@ from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError
 from librechat_exporter.ledger.fold import Reading
-from librechat_exporter.ledger.reading import halved, is_documents_fault, match_of
+from librechat_exporter.ledger.reading import match_of
 from librechat_exporter.ledger.source import LEAST_PAUSE, Source, id_at
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.librechat.expressions import Document
+from librechat_exporter.librechat.halving import halved, is_documents_fault
 from librechat_exporter.metrics.samples import Samples
 
 log = logging.getLogger(__name__)

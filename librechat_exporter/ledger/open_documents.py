@@ -13,9 +13,10 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import describe
-from librechat_exporter.ledger.reading import Row, changed_rows, halved
+from librechat_exporter.ledger.reading import Row, changed_rows
 from librechat_exporter.ledger.source import END, Asked, Source, after, id_at, time_of
 from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.halving import halved
 
 log = logging.getLogger(__name__)
 

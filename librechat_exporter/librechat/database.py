@@ -229,11 +229,6 @@ class LibreChat:
                 raise
             return []
 
-    def probe(self, collections: Iterable[str]) -> None:
-        """Reads one document of each, to learn whether that is allowed."""
-        for collection in collections:
-            self._first(collection)
-
     def refused(self, collections: Iterable[str]) -> list[str]:
         """Those of them that the user may not read."""
         return [one for one in collections if allowed(functools.partial(self._first, one)) is None]

@@ -1,5 +1,6 @@
 """The historic export's settings."""
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -76,5 +77,9 @@ class ExportSettings(LibreChatSettings):
     @field_validator("mysql_host")
     @classmethod
     def _check_host(cls, value: str) -> str:
+        if re.search(r"[/@]|^[^:]*:[^:]*$", value):  # several colons are an IPv6 address
+            raise ValueError(
+                "must be a host's name or address alone; the port, user and password have their own settings"
+            )
         check_host(value)
         return value

@@ -37,13 +37,14 @@ def nothing(_what: str) -> None:
 
 
 class Stored:
-    """All collections hold these documents: by `_id`, whether it is still being written. before: called with what is
-    asked for, before it is answered."""
+    """All collections hold these documents: by `_id`, whether it is still being written. ahead: by so much MongoDB's
+    clock is wrong. before: called with what is asked for, before it is answered."""
 
     name, tenant, may_lag = "LibreChat", None, False
 
     def __init__(self) -> None:
         self.now_is = START
+        self.ahead = timedelta(0)
         self.documents: dict[bytes, bool] = {}
         self.users: list[str] = []
         self.before: Callable[[str], None] = nothing
@@ -67,10 +68,10 @@ class Stored:
         ]
 
     def now(self) -> datetime:
-        return self.now_is
+        return self.now_is + self.ahead
 
     def now_and_ids(self, starts: Mapping[str, bytes], most: int) -> tuple[datetime, dict[str, list[bytes]]]:
-        return self.now_is, {name: self.ids(name, start, most) for name, start in starts.items()}
+        return self.now(), {name: self.ids(name, start, most) for name, start in starts.items()}
 
     def ids(self, _collection: str, start: bytes, most: int) -> list[bytes]:
         self.before("ids")
@@ -99,7 +100,7 @@ class Stored:
         return ObjectId(max(self.documents))
 
     def newest_time(self, _collections: object) -> datetime:
-        return self.now_is  # of whatever collection
+        return self.now()  # of whatever collection
 
     def has_foreign_ids(self, _collection: str) -> bool:
         return False

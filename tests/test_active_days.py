@@ -10,7 +10,7 @@ from bson import ObjectId
 from pydantic import SecretStr
 from pymongo.database import Database
 
-from librechat_exporter.ledger import binding
+from librechat_exporter.ledger import binding, restoring
 from tests.conftest import Document, Exporter, MakeExporter
 
 NOW = datetime(2026, 3, 4, 15, 6, 7, tzinfo=UTC)
@@ -118,6 +118,7 @@ def test_another_database_has_other_days(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(binding, "DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0.0)
     database["messages"].insert_one(message(NOW, "ann"))
     exporter(NOW).folded().close()
     database["messages"].drop()

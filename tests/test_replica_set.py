@@ -17,6 +17,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.write_concern import WriteConcern
 
+from librechat_exporter.ledger import restoring
 from librechat_exporter.librechat.database import LibreChat
 from tests.chats import MESSAGES, NOW, counters, message, set_clock
 from tests.conftest import Document, Exporter, MakeExporter, MakeProcess, Process
@@ -223,8 +224,13 @@ class Traffic:
 
 
 def test_a_primary_is_killed_and_another_elected_while_messages_come(
-    members: ReplicaSet, messages: Collection[Document], watched: MakeWatched, tmp_path: Path
+    members: ReplicaSet,
+    messages: Collection[Document],
+    watched: MakeWatched,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0.0)
     both = [
         watched(mongo_read_preference=preference, state_path=str(tmp_path / f"{preference}.sqlite"))
         for preference in ("primary", "secondaryPreferred")

@@ -127,6 +127,7 @@ class MessagesFold(Fold[MessageGroup]):
     name = MESSAGES
     collection = "messages"
     row = MESSAGE_ROW
+    reads = ("agents", "conversations", "groups", "mcpservers", "users")
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class Payers:
         metrics = (metric for counting in countings for metric in counting.metrics)
         self._kinds = sorted({one.labels[0] for one in metrics if one.labels} & {GROUP, DOMAIN, USER})
         self._name_user = name_user
-        # When those who are no users, or not yet, were met first, by time.monotonic() and by the believed clock.
+        # When those who are no users, or not yet, were met first, by time.monotonic() and by Clock.steady.
         self._met: Cache[str, tuple[float, datetime]] = Cache(_MET_REMEMBERED)
 
     def are_unknown(self, reading: Reading, user: str | None) -> bool:
@@ -40,10 +40,10 @@ class Payers:
         if members is None or user in members:
             return False
         if user not in self._met:
-            self._met.put(user, (reading.begun, reading.trusted))
+            self._met.put(user, (reading.begun, reading.steady))
         met, at = self._met[user]
         lag = _LAG_SECONDS if reading.librechat.may_lag else 0.0
-        return members.read_at <= met + lag and reading.trusted < at + WAITED_FOR
+        return members.read_at <= met + lag and reading.steady < at + WAITED_FOR
 
     def of(self, reading: Reading, user: str | None) -> dict[str, tuple[str, ...]]:
         """Raises PyMongoError, TimeoutError."""

@@ -37,6 +37,7 @@ class TransactionsFold(Fold[Billed]):
     name = TRANSACTIONS
     collection = "transactions"
     row = TRANSACTION_ROW
+    reads = ("agents", "groups", "messages", "users")
 
     def __init__(
         self, countings: Iterable[Counting[Billed]], external: re.Pattern[str] | None, name_user: UserKey

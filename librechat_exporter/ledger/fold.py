@@ -60,14 +60,16 @@ def _no_members() -> Members | None:
 class Reading:
     """A fold reads and counts with these, as of the server's time `now`.
 
-    trusted: that time, as far as it is believed. kept: hours of windows are counted from then on; None if what is read
-    is older. only: names of the metrics and kinds that are counted; None stands for all. questions: users' messages
-    that were met lately. read_members: of Membership. begun: by time.monotonic(), when the documents were there.
+    trusted: that time, as far as it is believed; steady: of Clock. kept: hours of windows are counted from then on;
+    None if what is read is older. only: names of the metrics and kinds that are counted; None stands for all.
+    questions: users' messages that were met lately. read_members: of Membership. begun: by time.monotonic(), when the
+    documents were there.
     """
 
     librechat: LibreChat
     now: datetime
     trusted: datetime
+    steady: datetime
     guard: LabelGuard
     kept: datetime | None
     only: Collection[str] | None = None
@@ -155,7 +157,8 @@ class Fold(ABC, Generic[_Group]):
 
     name: of its source. metrics: all that is counted, the ones in windows among them, which are counted by the hour.
     kinds: of the users seen that it finds. row: expressions that make a document's row, each of bounded size. mirrored:
-    by the names of metrics those of the last five minutes that are told from the same samples.
+    by the names of metrics those of the last five minutes that are told from the same samples. reads: other collections
+    that tell what documents count as.
     """
 
     name: str
@@ -163,6 +166,7 @@ class Fold(ABC, Generic[_Group]):
     kinds: tuple[Kind, ...] = ()
     row: Document
     mirrored: Mapping[str, Metric] = MappingProxyType({})
+    reads: tuple[str, ...] = ()
 
     def __init__(self, countings: Iterable[Counting[_Group]]) -> None:
         self.countings = tuple(countings)

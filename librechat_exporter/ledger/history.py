@@ -51,11 +51,11 @@ class History:
         add: Callable[[Source, Folded, Collection[str], bytes, bytes], None],
         kept_from: Callable[[], datetime],
         pass_over: Callable[[Source], None],
-        is_whole: Callable[[str], bool],
+        is_whole: Callable[[Source], bool],
     ) -> None:
         """read: what a source's fold reads with. add: adds what was folded of a range. kept_from: where windows begin,
-        as far as the clock can be trusted. pass_over: notes a document that cannot be read. is_whole: whether a
-        collection is all there.
+        as far as the clock can be trusted. pass_over: notes a document that cannot be read. is_whole: whether
+        all that a source reads is there.
         """
         self._librechat = librechat
         self._sources = sources
@@ -158,8 +158,8 @@ class History:
 
     def _check_whole(self, source: Source) -> None:
         """Raises HistoryPendingError, PyMongoError."""
-        if not self._is_whole(source.fold.collection):
-            raise HistoryPendingError(f"{source.fold.collection} is not there, or is being written back")
+        if not self._is_whole(source):
+            raise HistoryPendingError(f"what {source.fold.name} are told from is not there, or is being written back")
 
     def _pieces(self, source: Source, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
         """`_id` ranges that follow each other from start on: a chunk, in pieces that fit into little memory."""

@@ -89,13 +89,14 @@ class Ledger:
         self._saving = Saving(state, guard, self._last_seen)
         self._sources = {fold.name: self._load(fold) for fold in folds}
         self.totals = Totals(self._sources.values(), self._lock, windows, self._last_seen)
-        self._restoring = Restoring(librechat, state, self._lock)
+        self._restoring = Restoring(librechat, state, self._lock, membership.renew)
         self._binding = Binding(librechat, state, self._sources.values(), self._lock)
         self._open = OpenDocuments(
             librechat,
             self._lock,
             open_minutes,
-            trusted=self.trusted,
+            trusted=self._clock.trusted,
+            steady=self._clock.steady,
             count=self._count_open,
             save=lambda source: self._saving.save([source]),
             renew_members=membership.renew,
@@ -194,7 +195,7 @@ class Ledger:
             errors = [error for error in tried if error is not None]
         if self._background.ending.is_set():
             return
-        believed = self.trusted(now)
+        believed = self._clock.trusted(now)
         with self._lock:
             self._last_seen.forget_old(believed)
             self.keep(_CLOCK, str(believed.timestamp()))
@@ -249,14 +250,9 @@ class Ledger:
                 if self._binding.remember():
                     self._remembered_at = time.monotonic()
 
-    def trusted(self, now: datetime) -> datetime:
-        """MongoDB's clock, as far as it may decide what is sealed or forgotten."""
-        with self._lock:
-            return self._clock.trusted(now)
-
     def _kept_from(self) -> datetime:
         """The first hour that is kept for windows."""
-        return kept_from(self.trusted(self._librechat.now()), self._windows.kept)
+        return kept_from(self._clock.trusted(self._librechat.now()), self._windows.kept)
 
     def poll(self) -> None:
         """Reads new documents everywhere. What MongoDB refuses the next scrape tells."""
@@ -284,8 +280,10 @@ class Ledger:
     # Counting.
 
     def _plan(self, source: Source, now: datetime) -> None:
-        """At the first start, decides what is history."""
+        """At the first start, decides what is history. Raises HistoryPendingError, PyMongoError."""
         if not source.is_planned:
+            if not self._restoring.is_whole(source.fold.collection):
+                raise HistoryPendingError(f"{source.fold.collection} has just come, and may be on its way from a dump")
             newest = self._librechat.newest_id(source.fold.collection)
             opening = self._open.opening(BEGINNING, now, newest.binary if newest is not None else None)
             if self._librechat.may_lag and opening > BEGINNING:
@@ -300,7 +298,7 @@ class Ledger:
             self._history.want()
 
     def _count_open(self, source: Source, rows: Sequence[Row], now: datetime) -> None:
-        kept = kept_from(self.trusted(now), self._windows.kept)
+        kept = kept_from(self._clock.trusted(now), self._windows.kept)
         reading = self._reading(source, kept, None, now, self.membership.for_counting)
         cells = [source.cells.get(one.document) for one in rows]
         found, seen = source.fold.fold_open(reading, [self._librechat.decode(one.row) for one in rows], cells)
@@ -309,9 +307,9 @@ class Ledger:
             for one, counted in zip(rows, found, strict=True):
                 source.count(one.document, counted, one.digest)
 
-    def _is_whole(self, collection: str) -> bool:
+    def _is_whole(self, source: Source) -> bool:
         """History of it can be folded. Raises PyMongoError."""
-        return self._identity_checked and self._restoring.is_whole(collection)
+        return self._identity_checked and self._restoring.are_whole(source)
 
     def _history_reading(self, source: Source, kept: datetime | None, only: Collection[str]) -> Reading:
         return self._reading(source, kept, only, self._librechat.now(), self.membership.for_history)
@@ -324,7 +322,8 @@ class Ledger:
         now: datetime,
         members: Callable[[], Members | None],
     ) -> Reading:
-        return Reading(self._librechat, now, self.trusted(now), self._guard, kept, only, source.questions, members)
+        times = now, self._clock.trusted(now), self._clock.steady(now)
+        return Reading(self._librechat, *times, self._guard, kept, only, source.questions, members)
 
     def _add_history(self, source: Source, folded: Folded, names: Collection[str], start: bytes, end: bytes) -> None:
         with self._lock:
@@ -358,6 +357,7 @@ class Ledger:
                 if verdict is not Verdict.SAME:  # else scrapes need not wait for the answer
                     self._identity_checked = False
             if verdict is Verdict.EMPTY:
+                self._restoring.note_absent(self._sources.values())
                 raise HistoryPendingError("there is no collection `messages` yet")
             if verdict is Verdict.DOUBTFUL:
                 raise HistoryPendingError("it cannot be told yet whether the database is the one that was counted")
@@ -367,11 +367,15 @@ class Ledger:
             self._identity_checked = True
 
     def _begin_clock(self, now: datetime) -> None:
-        collections = {source.fold.collection for source in self._sources.values()}
-        newest = None if self._clock.has_begun else self._librechat.newest_time(collections)
+        newest = None
+        sources = self._sources.values()
+        # Of many documents nobody wants all to be open until the clock is believed.
+        stored = self._clock.stored
+        if not self._clock.has_begun and (stored is None or self._open.has_many(sources, stored)):
+            newest = self._librechat.newest_time({source.fold.collection for source in sources})
         with self._lock:
             self._clock.begin(now, newest)
-            self._last_seen.days.forget_old(self.trusted(now))
+            self._last_seen.days.forget_old(self._clock.trusted(now))
 
     def _start_afresh(self) -> None:
         log.warning("This is another database or tenant than STATE_PATH was folded from: all counters start afresh")
@@ -380,15 +384,15 @@ class Ledger:
             source.folding.acquire()
         try:
             with self._lock:
-                self._state.forget_all()
-                self._binding.bind()
+                for source in sources:
+                    source.begin(None)
                 self._guard.forget()
                 self.membership.forget()
                 self._restoring.forget()
                 self._saving.forget()
+                self._state.forget_all()
                 self._last_seen.begin()
-                for source in sources:
-                    source.begin(None)
+                self._binding.bind()  # last: what fails before that is done again
                 self._remembered_at = float("-inf")
         finally:
             for source in sources:

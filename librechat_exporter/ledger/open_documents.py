@@ -4,7 +4,7 @@ import bisect
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -57,18 +57,20 @@ class OpenDocuments:
         minutes: int,
         *,
         trusted: Callable[[datetime], datetime],
+        steady: Callable[[datetime], datetime],
         count: Callable[[Source, Sequence[Row], datetime], None],
         save: Callable[[Source], None],
         renew_members: Callable[[], None],
     ) -> None:
-        """lock: the ledger's, with which sources are changed and saved. minutes: LEDGER_OPEN_MINUTES. trusted: the
-        clock, as far as it is believed. count: counts documents of a source. save: commits a source; has the lock.
-        renew_members: of Membership.
+        """lock: the ledger's, with which sources are changed and saved. minutes: LEDGER_OPEN_MINUTES. trusted, steady:
+        of Clock. count: counts documents of a source. save: commits a source; has the lock. renew_members: of
+        Membership.
         """
         self._librechat = librechat
         self._lock = lock
         self._length = max(_LEAST_OPEN, timedelta(minutes=minutes))
         self._trusted = trusted
+        self._steady = steady
         self._count = count
         self._save = save
         self._renew_members = renew_members
@@ -188,6 +190,10 @@ class OpenDocuments:
                     return
                 start = source.unread_from  # others have read on meanwhile
 
+    def has_many(self, sources: Iterable[Source], since: datetime) -> bool:
+        """Of one of these there are more that are younger than should be read one by one. Raises PyMongoError."""
+        return any(self._has_more(source, id_at(since), END) for source in sources)
+
     def _has_more(self, source: Source, start: bytes, end: bytes) -> bool:
         first, last = ObjectId(start), ObjectId(end)
         return self._librechat.id_after(source.fold.collection, first, last, _MOST_UNREAD) is not None
@@ -239,10 +245,10 @@ class OpenDocuments:
 
     def seal(self, source: Source, opening: bytes, now: datetime) -> None:
         """Drops cells of documents before the opening, but not of answers being written; with the lock held."""
-        trusted, since = self._trusted(now), source.unsettled_since
+        steady, since = self._steady(now), source.unsettled_since
         source.unsettled_since = {
             # A restart gives no more time.
-            one: since.get(one) or (time_of(one) if one <= source.restored_until else trusted)
+            one: since.get(one) or (time_of(one) if one <= source.restored_until else steady)
             for one in source.unsettled
         }
-        source.seal(opening, [one for one, at in source.unsettled_since.items() if trusted - at < _UNSETTLED_OPEN])
+        source.seal(opening, [one for one, at in source.unsettled_since.items() if steady - at < _UNSETTLED_OPEN])

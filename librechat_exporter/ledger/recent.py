@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 LENGTH = timedelta(minutes=5)
 _BEHIND = timedelta(seconds=2)
-_PLACES_REMEMBERED = 20_000
+_PLACES_REMEMBERED = 5_000
 
 
 class Moment(NamedTuple):

@@ -8,14 +8,15 @@ import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from bson import ObjectId
 
-from librechat_exporter.ledger.source import id_at
+from librechat_exporter.ledger.source import Source, id_at
 from librechat_exporter.ledger.state_file import State
-from librechat_exporter.librechat.database import LibreChat
+from librechat_exporter.librechat.database import LibreChat, allowed
 
 log = logging.getLogger(__name__)
 
@@ -37,53 +38,88 @@ class _Look(NamedTuple):
 class Restoring:
     """Safe for use from several threads."""
 
-    def __init__(self, librechat: LibreChat, state: State, lock: AbstractContextManager[Any]) -> None:
-        """lock: of the state. It is not held while MongoDB is asked."""
+    def __init__(
+        self,
+        librechat: LibreChat,
+        state: State,
+        lock: AbstractContextManager[Any],
+        renew_members: Callable[[], None],
+    ) -> None:
+        """lock: of the state. It is not held while MongoDB is asked. renew_members: of Membership."""
+        self._renew_members = renew_members
         self._librechat = librechat
         self._state = state
         self._state_lock = lock
         self._lock = threading.Lock()
-        self.forget()
+        self._begin(is_other=False)
 
     def forget(self) -> None:
-        """Another database has other collections."""
+        """Another database has other collections, which may be on their way."""
+        self._begin(is_other=True)
+
+    def _begin(self, *, is_other: bool) -> None:
+        self._is_other = is_other
         self._known: dict[str, str] = {}
+        self._absent: set[str] = set()
         self._looks: dict[str, _Look] = {}
+        self._waiting: set[Source] = set()
+
+    def note_absent(self, sources: Iterable[Source]) -> None:
+        """What is not there yet may come from a dump. Raises PyMongoError."""
+        for source in sources:
+            self.is_whole(source.fold.collection)
+
+    def are_whole(self, source: Source) -> bool:
+        """All that its history is told from is whole. Raises PyMongoError."""
+        looked_at = [self.is_whole(one) for one in (source.fold.collection, *source.fold.reads)]
+        if not all(looked_at):
+            self._waiting.add(source)
+            return False
+        if source in self._waiting:
+            self._waiting.discard(source)
+            self._renew_members()  # who pays may have come back, too
+        return True
 
     def is_whole(self, collection: str) -> bool:
         """True if it is there as it was before, or nothing more of it is written back. Raises PyMongoError."""
         with self._lock:
             uuid = self._librechat.identity(collection)
             known = self._known.get(collection) or self._kept(collection)
-            if known in (None, uuid):  # what never was there misses nothing
-                self._looks.pop(collection, None)
-            elif not self._is_at_rest(collection, uuid):
+            if known is None and uuid is None:  # what never was there misses nothing
+                self._absent.add(collection)
+                return True
+            is_known = uuid == known or (known is None and not self._is_other and collection not in self._absent)
+            # While it is looked at, one that is known can be told by a member that lags.
+            if (not is_known or collection in self._looks) and not self._is_at_rest(collection, uuid, known):
                 return False
+            self._looks.pop(collection, None)
             if uuid is not None and uuid != known:
                 self._keep(collection, uuid)
             return True
 
-    def _is_at_rest(self, collection: str, uuid: str | None) -> bool:
+    def _is_at_rest(self, collection: str, uuid: str | None, known: str | None) -> bool:
         now, look = time.monotonic(), self._looks.get(collection)
-        is_new = look is None or look.uuid != uuid
-        before = ObjectId(id_at(self._librechat.now())) if look is None or is_new else look.before
-        last = self._librechat.inserted_last(collection, before) if uuid is not None else None
-        if look is None or is_new or look.last != last:
-            if is_new:
+        before = ObjectId(id_at(self._librechat.now()))
+        if look is not None and look.uuid == uuid:
+            before = min(before, look.before)  # the clock may have been ahead
+        last = allowed(lambda: self._librechat.inserted_last(collection, before)) if uuid is not None else None
+        if look is None or look.uuid != uuid or look.last != last:
+            if look is None or look.uuid != uuid:
                 log.info("The collection %s is away, or restored: its history waits until it is whole", collection)
             self._looks[collection] = _Look(now, uuid, before, last)
             return False
+        self._looks[collection] = look._replace(before=before)
         if uuid is None and self._librechat.identity() is None:
             self._looks[collection] = look._replace(at=now)  # the whole database is away
             return False
-        return now - look.at >= (_AT_REST_SECONDS if last is not None else _GONE_SECONDS)
+        # One that was met before is not empty for long.
+        return now - look.at >= (_GONE_SECONDS if last is None and known is not None else _AT_REST_SECONDS)
 
     def _kept(self, collection: str) -> str | None:
         with self._state_lock:
             return self._state.kept(_name(collection))
 
     def _keep(self, collection: str, uuid: str) -> None:
-        self._looks.pop(collection, None)
         self._known[collection] = uuid
         try:
             with self._state_lock:

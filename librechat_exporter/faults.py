@@ -1,6 +1,7 @@
 """Faults of measuring: a fixed set of reasons, and a log that tells each fault once, when it changes."""
 
 import logging
+import re
 import sqlite3
 import threading
 from types import TracebackType
@@ -54,7 +55,8 @@ def describe(error: BaseException) -> str:
             name = (error.details or {}).get("codeName", "no name")
             return f"MongoDB refused the command with error {error.code} ({name})"
         case PyMongoError():
-            return f"{type(error).__name__}: {str(error).split(', Timeout:')[0].split(' (configured timeouts')[0]}"
+            text = re.split(r", Timeout:| \(configured timeouts|, full error:", str(error))[0]
+            return f"{type(error).__name__}: {text}"
         case HistoryPendingError() | TimeoutError() | sqlite3.Error():
             return str(error) or type(error).__name__
         case OSError():

@@ -88,7 +88,7 @@ class Refreshed(Generic[T]):
             reading.wait(max(0.0, deadline - time.monotonic()))
         with self._lock:
             if self._error is not None and (interval == 0 or not self._is_young()):
-                raise self._error
+                raise self._error.with_traceback(None)  # else it grows each time
             if self._is_young():
                 return self._held[0]
         raise TimeoutError("the first reading is not done yet")

@@ -265,6 +265,8 @@ class Runner:
             self._faults.failed(f"Collector {collector.name}", outcome.error)
         elif log:
             self._faults.succeeded(f"Collector {collector.name}")
+        if outcome.error is not None:
+            outcome.error.__traceback__ = None  # its frames hold the run, which holds it
 
     def _about_itself(self, up: bool, outcomes: Mapping[str, Outcome]) -> Iterator[PrometheusMetric]:
         ages: dict[LabelValues, float] = {

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -215,18 +216,54 @@ def test_headers_and_rate_limit(tmp_path: Path) -> None:
     assert [status(access) for _ in range(2)] == [200, 429]
 
 
+@pytest.mark.parametrize("value", ["a: !!bool foo", "a: !!int ''", "a: !!timestamp x"])
+def test_a_tag_that_does_not_fit_its_value_is_told(tmp_path: Path, value: str) -> None:
+    with pytest.raises(AccessError, match="is not YAML, or holds a value that is none"):
+        Access(config(tmp_path, value))
+
+
+def test_an_ipv6_address_may_be_written_in_short(issued: Certificates) -> None:
+    tls = issued.tls(
+        client_ca_file="ca.pem", client_auth_type="RequireAndVerifyClientCert", client_allowed_sans=["2001:db8::1"]
+    )
+    access = Access(config(issued.folder, tls))
+    peer = {"subjectAltName": (("IP Address", "2001:DB8:0:0:0:0:0:1"),)}
+    asked = Request("GET", "/metrics", {}, "")
+    assert isinstance(access.check(asked, peer, opened_with=access.tls()), Allowed)
+    refused = access.check(
+        asked, {"subjectAltName": (("IP Address", "2001:DB8:0:0:0:0:0:2"),)}, opened_with=access.tls()
+    )
+    assert isinstance(refused, Response)
+    assert refused.status == HTTPStatus.FORBIDDEN
+
+
 def test_an_empty_file_is_plain_http(tmp_path: Path) -> None:
     access = Access(config(tmp_path, ""))
     assert access.tls() is None
     assert status(access) == 200
 
 
+def test_a_file_that_is_being_written_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is empty for a moment, or says a part of what is meant."""
+    access = Access(config(tmp_path, USERS | {"http_server_config": {"http2": False}}))
+    for part in ("", "http_server_config:\n  http2: false\n"):
+        config(tmp_path, part)
+        assert status(access) == 401
+    config(tmp_path, USERS)
+    assert status(access) == 401
+    config(tmp_path, "# written on a disk that is full")
+    monkeypatch.setattr("librechat_exporter.http.access._SETTLED_SECONDS", 0)
+    with pytest.raises(AccessError, match="asks for nothing any more"):
+        status(access)
+
+
 def test_changes_are_in_use_at_once_and_mistakes_are_not_ignored(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("librechat_exporter.http.access._SETTLED_SECONDS", 0)
     access = Access(config(tmp_path, USERS))
     assert status(access) == 401
-    config(tmp_path, "")
+    config(tmp_path, {"http_server_config": {"headers": {"X-Frame-Options": "deny"}}})
     assert status(access) == 200
     config(tmp_path, {"oops": 1})
     for _ in range(3):
@@ -384,6 +421,7 @@ def test_a_connection_ends_when_the_demands_have_changed(process: MakeProcess, t
         response = connection.getresponse()
         assert (response.status, response.read()[:1]) == (200, b"{")
     config(tmp_path, own.tls(client_ca_file="ca.pem", client_auth_type="RequireAndVerifyClientCert"))
+    time.sleep(0.6)  # in which it could still be written
     connection.request("GET", "/health")
     with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
         connection.getresponse()
@@ -468,6 +506,7 @@ def test_a_new_certificate_is_in_use_at_once(process: MakeProcess, tmp_path: Pat
     old = own.context()
     assert get(one, old)[0] == 200
     new = Certificates(tmp_path).context()
+    time.sleep(0.6)  # in which it could still be written
     assert get(one, new)[0] == 200
     with pytest.raises(ssl.SSLError):
         get(one, old)

@@ -1,8 +1,10 @@
 """Connections cost the process little: one body for all that do not read it, a few kilobytes for an idle one."""
 
+import contextlib
 import functools
 import socket
 import ssl
+import struct
 import threading
 import time
 from contextlib import ExitStack, closing
@@ -154,6 +156,33 @@ def test_tls_connections_in_a_row_leave_nothing(encrypted: tuple[Process, ssl.SS
         thread.join()
     ask(one, context)
     assert memory(one) < 128
+
+
+def test_handshakes_that_break_off_leave_nothing(encrypted: tuple[Process, ssl.SSLContext]) -> None:
+    """Nobody needs a password for them."""
+    one, context = encrypted
+    for _ in range(20):
+        with ExitStack() as stack:
+            for _ in range(300):
+                stack.enter_context(closing(connect(one))).sendall(b"\x16\x03\x01\x02\x00\x01")
+            ask(one, context)
+    assert memory(one) < 128
+
+
+def test_a_client_that_is_gone_is_answered_no_more(process: MakeProcess) -> None:
+    """It has sent many requests at once, and then reset the connection: the log does not tell of each."""
+    one = process().start()
+    for _ in range(5):
+        client = connect(one)
+        client.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            client.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" * 3000)
+        time.sleep(0.05)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    time.sleep(1)
+    assert one.get("/health")[0] == 200
+    assert "socket.send" not in one.log
 
 
 def test_certificates_that_are_read_anew_keep_nobody_waiting(encrypted: tuple[Process, ssl.SSLContext]) -> None:

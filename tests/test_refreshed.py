@@ -38,6 +38,22 @@ def test_what_is_quick_is_read_each_time_and_its_failure_is_raised() -> None:
     assert value.get(source.read, soon()) == 4
 
 
+def test_an_error_that_is_raised_often_does_not_grow() -> None:
+    """Its traceback would hold the frames of each that asked."""
+    source = Source()
+    source.error = ConnectionError("away")
+    value: Refreshed[int] = Refreshed("numbers", at_once=1.0)
+
+    def frames() -> int:
+        with pytest.raises(ConnectionError) as raised:
+            value.get(source.read, soon())
+        return len(raised.traceback)
+
+    source.seconds = 0.1
+    first = frames()
+    assert [frames() for _ in range(5)] == [first] * 5
+
+
 def test_what_is_slow_is_read_in_the_background_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refreshed, "INTERVAL_SECONDS", 0.3)
     source = Source(seconds=0.05)

@@ -3,8 +3,10 @@
 The file, certificates and keys are read anew when they change; only `rate_limit` needs a restart.
 """
 
+import contextlib
 import hashlib
 import hmac
+import ipaddress
 import logging
 import ssl
 import threading
@@ -14,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from librechat_exporter.http.exchange import Headers, Request, Response, plain_text
 from librechat_exporter.http.passwords import Passwords
@@ -27,6 +29,8 @@ _BEARER = ("WWW-Authenticate", 'Bearer realm="librechat-exporter"')
 # They tell nothing of LibreChat, and who asks them has no secret: an orchestrator, a load balancer.
 _OPEN = ("/health", "/ready")
 _PATIENCE_SECONDS = 2.0
+# What has changed is taken when it has not changed again for so long.
+_SETTLED_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,8 @@ class Access:
         self._lock = threading.Lock()
         self._passwords = Passwords()
         self._problem: tuple[tuple[object, ...], str, float] | None = None
-        # Before what they stamp is read: what is replaced meanwhile will then be read again.
-        first = _stamp(path) if path is not None else None
-        self._loaded = load(path) if path is not None else Loaded(WebConfig(), None)
-        self._stamps = (first, *map(_stamp, named(path, self._loaded.config))) if path is not None else ()
+        self._changed: tuple[tuple[object, ...], float] | None = None
+        self._loaded, self._stamps = _load(path) if path is not None else (Loaded(WebConfig(), None), ())
         limit = self._loaded.config.rate_limit
         self._bucket = _Bucket(limit.interval, limit.burst) if limit.interval else None
 
@@ -89,8 +91,8 @@ class Access:
         added = list(config.http_server_config.headers.items())
         tls = config.tls_server_config
         if tls is not None and tls.client_allowed_sans and peer:
-            names = {value for _, value in peer.get("subjectAltName", ())}
-            if names.isdisjoint(tls.client_allowed_sans):
+            names = {_plain(value) for _, value in peer.get("subjectAltName", ())}
+            if names.isdisjoint(map(_plain, tls.client_allowed_sans)):
                 return plain_text(HTTPStatus.FORBIDDEN, "The certificate's names are not allowed.", *added)
         if self._bucket is not None and not self._bucket.take():
             return plain_text(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.", *added)
@@ -122,32 +124,67 @@ class Access:
         if self._path is None:
             return self._loaded
         with self._lock:
-            stamps = tuple(map(_stamp, (self._path, *named(self._path, self._loaded.config))))
-            if stamps != self._stamps:
+            stamps = _stamps(self._path, self._loaded)
+            if stamps != self._stamps and self._is_settled(stamps):
                 self._reload(self._path, stamps)
             return self._loaded
+
+    def _is_settled(self, stamps: tuple[object, ...]) -> bool:
+        """They have been so for a moment: a file that is being written may say less than is meant."""
+        now = time.monotonic()
+        if self._changed is None or self._changed[0] != stamps:
+            self._changed = stamps, now
+        written = max((one.modified for one in stamps if isinstance(one, _Stamp)), default=0)
+        return now - self._changed[1] >= _SETTLED_SECONDS or time.time() - written / 1e9 >= _SETTLED_SECONDS
 
     def _reload(self, path: Path, stamps: tuple[object, ...]) -> None:
         """A fault is told once, and looked at again after a while: the files that it is about may have been mended."""
         known = self._problem if self._problem is not None and self._problem[0] == stamps else None
         if known is not None and time.monotonic() < known[2] + _PATIENCE_SECONDS:
             raise AccessError(known[1])
-        first = _stamp(path)
         try:
-            self._loaded = load(path)
+            loaded, read = _load(path)
+            if loaded.config == WebConfig() != self._loaded.config:
+                raise AccessError(f"WEB_CONFIG_FILE {path} asks for nothing any more; if that is meant, restart")
+            self._loaded, self._stamps = loaded, read
         except AccessError as error:
             if known is None or known[1] != str(error):
                 log.error("%s: nothing is answered until that is mended", error)  # noqa: TRY400
             self._problem = (stamps, str(error), time.monotonic())
             raise
-        self._stamps = (first, *map(_stamp, named(path, self._loaded.config)))
         self._problem = None
         log.info("WEB_CONFIG_FILE has changed, and is in use")
+
+
+def _plain(name: str) -> str:
+    """OpenSSL writes IPv6 addresses in full."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    return name
 
 
 def _digest(text: bytes) -> bytes:
     """Of the same length for each text, so that comparing tells nothing of it."""
     return hashlib.sha256(text).digest()
+
+
+def _load(path: Path) -> tuple[Loaded, tuple[object, ...]]:
+    """The stamps are older than what they stamp: what is replaced meanwhile will be read again. Raises AccessError."""
+    stamps = _stamps(path, load(path))
+    return load(path), stamps
+
+
+def _stamps(path: Path, loaded: Loaded) -> tuple[object, ...]:
+    """Of the file and of those that it names."""
+    return tuple(map(_stamp, (path, *named(path, loaded.config))))
+
+
+class _Stamp(NamedTuple):
+    """modified: in nanoseconds of Unix time."""
+
+    modified: int
+    size: int
+    inode: int
 
 
 def _stamp(path: Path) -> object:
@@ -156,7 +193,7 @@ def _stamp(path: Path) -> object:
         status = path.stat()
     except OSError as error:
         return error.errno
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 class _Bucket:

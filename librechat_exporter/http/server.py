@@ -195,8 +195,10 @@ class Server:
         try:
             reader, writer = await self._open(connection)
             await self._answer_requests(connection, reader, writer)
-        except (OSError, TimeoutError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError) as error:
             log.debug("A connection ended: %s", type(error).__name__)
+            # asyncio's futures hold it, and its frames hold them and OpenSSL's buffers: a circle that is seldom found.
+            error.__traceback__ = None
         finally:
             if writer is not None:
                 writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
@@ -308,16 +310,15 @@ async def _write(http: h11.Connection, writer: asyncio.StreamWriter, response: R
         http.send(h11.Data(response.body))  # whose length the head has told, so it is sent as it is
     http.send(h11.EndOfMessage())
     body = memoryview(b"" if is_head else response.body)
-    with contextlib.suppress(ConnectionResetError):
-        async with asyncio.timeout(WRITE_SECONDS):
-            # A transport copies what it cannot send at once. So clients that do not read share one body.
-            writer.write(begun + body[:_CHUNK])
+    async with asyncio.timeout(WRITE_SECONDS):
+        # A transport copies what it cannot send at once. So clients that do not read share one body.
+        writer.write(begun + body[:_CHUNK])
+        await writer.drain()
+        for start in range(_CHUNK, len(body), _CHUNK):
+            writer.write(body[start : start + _CHUNK])
             await writer.drain()
-            for start in range(_CHUNK, len(body), _CHUNK):
-                writer.write(body[start : start + _CHUNK])
-                await writer.drain()
-            while writer.transport.get_write_buffer_size():
-                await asyncio.sleep(0.01)
+        while writer.transport.get_write_buffer_size():
+            await asyncio.sleep(0.01)
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

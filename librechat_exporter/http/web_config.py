@@ -211,7 +211,8 @@ def load(path: Path) -> Loaded:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {'; '.join(_problems(error))}") from None
     except AccessError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):  # PyYAML lets Python's own through, of dates and numbers
+    # PyYAML lets Python's own through, of dates, numbers and tags that do not fit.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
         raise AccessError(f"WEB_CONFIG_FILE {path} is not YAML, or holds a value that is none") from None
 
 

@@ -24,9 +24,9 @@ def copied(path: Path) -> Iterator[Path]:
 
     SQLite reads the latest commits, which are in the write-ahead log, only where it can write.
     """
-    files = [file for file in (path, log_of(path)) if file.exists()]
     if not path.is_file():
-        raise OSError("it is no file")  # and may have no end
+        raise OSError("it is no file")  # and may have no end, or no name
+    files = [file for file in (path, log_of(path)) if file.exists()]
     size = sum(file.stat().st_size for file in files)
     with tempfile.TemporaryDirectory(dir=_scratch(_COPY_TIMES * size)) as folder:
         copy = Path(folder) / path.name

@@ -1,5 +1,6 @@
 """The exporter's state, and in one word and one colour whether all is well."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,8 +43,10 @@ class Status(Protocol):
 
 
 def readiness(status: Status) -> list[str]:
-    """The reasons why the exporter is not ready; empty if it is."""
+    """The reasons why the exporter is not ready; empty if it is. Anybody may ask: they name nothing of MongoDB's."""
     fault = status.fault()
+    if fault is not None:
+        fault = re.split("[:;] ", fault)[0]
     history = [f"the history of {source} is folded to {share:.0%}" for source, share in status.pending().items()]
     return [fault, *history] if fault is not None else history
 

@@ -117,7 +117,8 @@ def _content(path: Path) -> Any:
         raise ValueError(f"{path} is not UTF-8") from None
     try:
         return json.loads(text, parse_float=Decimal) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML lets Python's own through, of tags that do not fit.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = getattr(error, "lineno", mark.line + 1 if mark is not None else None)
         where = f", line {line}" if line is not None else ""

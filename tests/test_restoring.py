@@ -78,6 +78,16 @@ def test_a_collection_that_never_was_there_misses_nothing_until_it_comes(
     assert of(stored, State(IN_MEMORY)).is_whole("logs"), "what is there at a first start is whole"
 
 
+@pytest.mark.parametrize(("seconds", "is_new"), [(1, True), (-1, False)])
+def test_what_librechat_makes_is_whole_at_once(stored: Stored, seconds: int, is_new: bool) -> None:
+    """All that is in it is younger than it."""
+    one = of(stored, State(IN_MEMORY))
+    assert one.is_whole("logs")
+    stored.uuids["logs"] = "one"
+    stored.insert(seconds)
+    assert one.is_whole("logs") is is_new
+
+
 def test_in_another_database_everything_may_be_on_its_way(stored: Stored) -> None:
     state = State(IN_MEMORY)
     one = of(stored, state)

@@ -45,6 +45,26 @@ def test_rejections(database: Database[Document], exporter: MakeExporter, text: 
     assert of(exporter(NOW).scrape(), "librechat_window_rejected_requests") == {reason: 1}
 
 
+def test_a_subagent_is_named_by_a_conversation_that_comes_later(
+    database: Database[Document], exporter: MakeExporter
+) -> None:
+    database["agents"].insert_one({"id": "agent_x", "name": "Researcher", "model": "gpt-4o"})
+    told = {"subagentTask": {"id": "t"}, "user": "sub"}
+    answers = [message(NOW, number, conversationId=f"c{number}", **told) for number in (2, 3)]
+    database["messages"].insert_many(answers)
+    one = exporter(NOW)
+    assert of(one.scrape(), "librechat_subagent_answers_total") == {}
+    thread = {"conversationId": "c2", "subagentThread": {"parentConversationId": "c1"}, "agent_id": "agent_x"}
+    database["conversations"].insert_one(thread)
+    assert of(one.scrape(), "librechat_subagent_answers_total") == {"Researcher": 1}
+    set_clock(one, NOW + timedelta(minutes=3))
+    one.daemon.ledger.tick()
+    assert of(one.scrape(), "librechat_subagent_answers_total") == {"Researcher": 1, "unknown": 1}, "it never came"
+    set_clock(one, NOW + timedelta(minutes=30))
+    one.daemon.ledger.tick()
+    assert of(one.scrape(), "librechat_subagent_answers_total") == {"Researcher": 1, "unknown": 1}
+
+
 @pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)], ids=["open", "history"])
 def test_a_chat_that_asks_a_subagent(database: Database[Document], exporter: MakeExporter, ago: timedelta) -> None:
     then = NOW - ago - timedelta(seconds=10)

@@ -191,6 +191,25 @@ def test_another_regex_or_a_longer_window_counts_anew(
     ]
 
 
+def test_a_window_longer_than_what_was_kept_is_folded(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_many([answer(NOW, 1), answer(NOW - timedelta(days=40), 2)])
+    database["transactions"].insert_one(charge(NOW - timedelta(days=40), 1, ANN, "gpt-4o"))
+    exporter(NOW, usage_windows="1d,30d").folded().close()
+    values = exporter(NOW, usage_windows="1d,60d").folded().scrape()
+    assert of(values, "answers_per_model", window="60d") == 2
+    assert of(values, "tokens_per_model", window="60d") == 10
+    assert of(values, "answers_per_model") == 1
+    assert values["librechat_messages_total", ()] == 2
+
+
+def test_what_a_limit_drops_is_of_no_class(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_many([answer(NOW, number, model=f"gpt-{number}") for number in range(5)])
+    values = exporter(NOW, max_label_values=3, external_model_regex="gpt").scrape()
+    assert of(values, "answers_per_model", **{"class": "external"}) == 3
+    assert of(values, "answers_per_model", **{"class": "unclassified", "model": "other"}) == 2
+    assert of(values, "answers_per_model", **{"class": "local"}) is None
+
+
 def test_active_users_by_domain(database: Database[Document], exporter: MakeExporter, tmp_path: Path) -> None:
     database["users"].insert_many(
         [

@@ -11,6 +11,7 @@ from librechat_exporter.folds.messages import MESSAGES
 from librechat_exporter.folds.transactions import CLASSES, SEEN_BY_CLASS, TRANSACTIONS, class_of
 from librechat_exporter.ledger.fold import Counting
 from librechat_exporter.ledger.windowed import hour_of
+from librechat_exporter.metrics.guard import OTHER
 from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
 from librechat_exporter.metrics.samples import Samples
 from librechat_exporter.settings import Settings
@@ -182,7 +183,11 @@ class _NewUsersCollector(Collector):
 
 
 def _with_class(values: Mapping[LabelValues, float], external: re.Pattern[str] | None) -> dict[LabelValues, float]:
-    return {(model, class_of(model, external), *rest): value for (model, *rest), value in values.items()}
+    """What a limit on labels drops is of no class: its models are not known."""
+    return {
+        (model, class_of(model, external if model != OTHER else None), *rest): value
+        for (model, *rest), value in values.items()
+    }
 
 
 def collectors(settings: Settings) -> list[Collector]:

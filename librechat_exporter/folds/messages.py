@@ -49,6 +49,8 @@ _LONGEST_WAIT = 3600
 # An answer that is being written and has no model is waited for so long, which is less than it stays open.
 _NAMELESS = timedelta(minutes=55)
 _NOT_NAMED = ""
+# The conversation of a sub-agent's thread, which names it, may be stored after the first answer in it.
+_UNTOLD = timedelta(minutes=2)
 
 # The label of a model, and the name of an agent.
 _Labels = Mapping[Model, tuple[str, str | None]]
@@ -167,7 +169,7 @@ class MessagesFold(Fold[MessageGroup]):
         counted = []
         for one, row, cell in zip(found, rows, cells, strict=True):
             if one.kind.subagent:
-                counted.append(self._found_subagents(reading, one, cell, threads))
+                counted.append(self._found_subagents(reading, one, row["_id"], cell, threads))
             else:
                 counted.append(self._found(reading, one, row["_id"], cell, labels, questions))
         agents = [one.pins.agent if one.pins is not None else None for one in counted]
@@ -242,11 +244,15 @@ class MessagesFold(Fold[MessageGroup]):
             label = reading.guard.admit("model", label)
         return label, agent
 
-    def _found_subagents(self, reading: Reading, one: Message, cell: Cell | None, threads: Mapping[str, str]) -> Found:
+    def _found_subagents(
+        self, reading: Reading, one: Message, document: ObjectId, cell: Cell | None, threads: Mapping[str, str]
+    ) -> Found:
         pins = cell.pins if cell is not None else None
-        agent = (pins.agent if pins is not None else None) or threads.get(one.thread or "", UNKNOWN)
-        group = MessageGroup(one.kind, None, agent, one.tokens)
-        return Found(self.count(reading, (group,)), Pins(one.kind.model, _NOT_NAMED, None, agent))
+        agent = (pins.agent if pins is not None else None) or threads.get(one.thread or "")
+        if agent is None and one.thread is not None and document.generation_time > reading.trusted - _UNTOLD:
+            return Found(reading.samples(), final=False, unsettled=True)
+        group = MessageGroup(one.kind, None, agent or UNKNOWN, one.tokens)
+        return Found(self.count(reading, (group,)), Pins(one.kind.model, _NOT_NAMED, None, agent or UNKNOWN))
 
     def fold_history(self, reading: Reading, match: Document) -> tuple[Samples, Seen]:
         latest = (reading.now + _AHEAD).timestamp()

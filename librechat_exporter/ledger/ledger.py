@@ -112,7 +112,7 @@ class Ledger:
         )
 
     def _load(self, fold: Fold[Any]) -> Source:
-        source = Source(fold, self._guard)
+        source = Source(fold, self._guard, self._windows.kept)
         variants = {metric.name: metric.labels[:1] for metric in fold.metrics if metric.variant}
         for name in source.begin(self._state.source(fold.name)):
             log.warning("%s is counted in another form: it starts afresh from what is stored", name)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bson import ObjectId
 
-from librechat_exporter.ledger.source import Source, id_at
+from librechat_exporter.ledger.source import END, Source, id_at
 from librechat_exporter.ledger.state_file import State
 from librechat_exporter.librechat.database import LibreChat, allowed
 
@@ -60,7 +60,8 @@ class Restoring:
     def _begin(self, *, is_other: bool) -> None:
         self._is_other = is_other
         self._known: dict[str, str] = {}
-        self._absent: set[str] = set()
+        # Before what nothing was there that is not here yet: by MongoDB's clock, when it was not there last.
+        self._absent: dict[str, ObjectId] = {}
         self._looks: dict[str, _Look] = {}
         self._waiting: set[Source] = set()
 
@@ -86,9 +87,9 @@ class Restoring:
             uuid = self._librechat.identity(collection)
             known = self._known.get(collection) or self._kept(collection)
             if known is None and uuid is None:  # what never was there misses nothing
-                self._absent.add(collection)
+                self._absent[collection] = ObjectId(id_at(self._librechat.now()))
                 return True
-            is_known = uuid == known or (known is None and not self._is_other and collection not in self._absent)
+            is_known = uuid == known or (known is None and self._is_new(collection))
             # While it is looked at, one that is known can be told by a member that lags.
             if (not is_known or collection in self._looks) and not self._is_at_rest(collection, uuid, known):
                 return False
@@ -97,12 +98,23 @@ class Restoring:
                 self._keep(collection, uuid)
             return True
 
+    def _is_new(self, collection: str) -> bool:
+        """LibreChat has made it: it was there at the first start, or nothing in it is older than itself."""
+        absent = self._absent.get(collection)
+        if absent is None:
+            return not self._is_other
+        return self._last(collection, absent) is None and self._last(collection, ObjectId(END)) is not None
+
+    def _last(self, collection: str, before: ObjectId) -> ObjectId | None:
+        """None if nothing that is older is there, or it may not be read."""
+        return allowed(lambda: self._librechat.inserted_last(collection, before))
+
     def _is_at_rest(self, collection: str, uuid: str | None, known: str | None) -> bool:
         now, look = time.monotonic(), self._looks.get(collection)
         before = ObjectId(id_at(self._librechat.now()))
         if look is not None and look.uuid == uuid:
             before = min(before, look.before)  # the clock may have been ahead
-        last = allowed(lambda: self._librechat.inserted_last(collection, before)) if uuid is not None else None
+        last = self._last(collection, before) if uuid is not None else None
         if look is None or look.uuid != uuid or look.last != last:
             if look is None or look.uuid != uuid:
                 log.info("The collection %s is away, or restored: its history waits until it is whole", collection)

@@ -4,7 +4,7 @@ import bisect
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from bson import ObjectId
@@ -14,7 +14,7 @@ from librechat_exporter.ledger.families import Families
 from librechat_exporter.ledger.fold import Cache, Fold, Found
 from librechat_exporter.ledger.recent import Recent
 from librechat_exporter.ledger.state_file import Counted, Range, SourceState
-from librechat_exporter.ledger.windowed import Hours
+from librechat_exporter.ledger.windowed import HOURS_KEPT, Hours
 from librechat_exporter.librechat.messages import Link, Question
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.metrics.metric import LabelValues, Metric, Series
@@ -55,8 +55,10 @@ class Source:
     The ledger's lock is held while its fields are changed, `folding` while documents are read for it.
     """
 
-    def __init__(self, fold: Fold[Any], guard: LabelGuard) -> None:
+    def __init__(self, fold: Fold[Any], guard: LabelGuard, kept: timedelta = HOURS_KEPT) -> None:
+        """kept: how long hours are."""
         self.fold = fold
+        self._longer = f" {kept}" if kept > HOURS_KEPT else ""
         self.folding = threading.Lock()
         self.reading_all = threading.Lock()
         self.history_folded = threading.Event()
@@ -137,7 +139,9 @@ class Source:
 
     def _shapes(self) -> dict[str, tuple[str, int]]:
         """The form of all that is counted, and how often its meaning has changed."""
-        of_metrics = {metric.name: (metric.shape, len(metric.changes)) for metric in self.fold.metrics}
+        of_metrics = {
+            one.name: (one.shape + self._longer * one.is_windowed, len(one.changes)) for one in self.fold.metrics
+        }
         return of_metrics | {kind.name: (kind.shape, 0) for kind in self.fold.kinds}
 
     def _enlist(self, state: SourceState | None) -> None:

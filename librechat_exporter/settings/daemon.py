@@ -134,7 +134,7 @@ class Settings(LibreChatSettings):
     external_model_regex: str | None = Field(
         default=None,
         description="A regular expression of models that others run, such as `gpt|claude|gemini`; case does not count. "
-        "Models get the class `external` or `local`; unset, `unclassified`",
+        "Models get the class `external` or `local`; unset, and the model `other` of what is dropped, `unclassified`",
     )
     domain_metrics: bool = Field(
         default=False,

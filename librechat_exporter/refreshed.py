@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar
 
 import pymongo
 
@@ -16,8 +16,9 @@ T = TypeVar("T")
 INTERVAL_SECONDS = 60.0
 # A reading takes at most this share of the time.
 SHARE = 1 / 20
-# So many readings of MongoDB, of all values, at a time.
-_SIDE_BY_SIDE = threading.Semaphore(2)
+# So many readings of MongoDB, of all values, at a time; those that failed after long have a place of their own, so that
+# a collection that does not answer keeps no other waiting.
+_SIDE_BY_SIDE, _APART = threading.Semaphore(2), threading.Semaphore(1)
 # They stay: no scrape starts a thread.
 _THREADS = ThreadPoolExecutor(16, thread_name_prefix="refresh")
 # What takes no longer than this is read on every scrape.
@@ -35,7 +36,7 @@ class Refreshed(Generic[T]):
         """at_once: what takes no more seconds is read on every call. in_turn: as readings of MongoDB do, it waits."""
         self._name = name
         self.at_once = at_once
-        self._turn = _SIDE_BY_SIDE if in_turn else nullcontext()
+        self._in_turn = in_turn
         self._every = INTERVAL_SECONDS
         self._faults = FaultLog()
         self._lock = threading.Lock()
@@ -96,10 +97,15 @@ class Refreshed(Generic[T]):
     def _is_young(self) -> bool:
         return self.age <= KEPT_INTERVALS * max(self.interval, self._every)
 
+    def _turn(self) -> AbstractContextManager[Any]:
+        if not self._in_turn:
+            return nullcontext()
+        return _APART if self._has_given_up else _SIDE_BY_SIDE
+
     def _refresh(self, read: Callable[[], T]) -> None:
         started = time.monotonic()
         try:
-            with self._turn:
+            with self._turn():
                 started = time.monotonic()
                 with pymongo.timeout(_READ_DEADLINE):
                     value = read()

@@ -38,6 +38,23 @@ def test_what_is_quick_is_read_each_time_and_its_failure_is_raised() -> None:
     assert value.get(source.read, soon()) == 4
 
 
+def test_what_failed_after_long_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As three readings of a collection that does not answer."""
+    monkeypatch.setattr(refreshed, "_READ_DEADLINE", 1.0)
+    monkeypatch.setattr(refreshed, "AT_ONCE_SECONDS", 10.0)  # so that it is tried again at once
+    hanging, values = Source(seconds=0.2), [Refreshed[int](f"numbers {number}") for number in range(3)]
+    hanging.error = ConnectionError("away")
+    for value in values:
+        with pytest.raises(ConnectionError):
+            value.get(hanging.read, soon())
+    hanging.seconds = 2
+    for value in values:
+        with pytest.raises((ConnectionError, TimeoutError)):
+            value.get(hanging.read, time.monotonic() + 0.01)
+    time.sleep(0.1)
+    assert Refreshed[int]("others").get(Source().read, time.monotonic() + 0.5) == 1
+
+
 def test_an_error_that_is_raised_often_does_not_grow() -> None:
     """Its traceback would hold the frames of each that asked."""
     source = Source()

@@ -166,7 +166,9 @@ def _table(metrics: tuple[Metric, ...]) -> str:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         toggles = ", ".join(f"`{toggle.upper()}`" for toggle in metric.toggles)
         kind = {"self": "exporter"}.get(metric.kind, metric.kind)
-        told = "; ".join((metric.help, *metric.since, *metric.changes))
+        bounds = ", ".join(f"{one:g}" for one in metric.buckets)
+        buckets = (f"buckets up to {bounds}",) if bounds else ()
+        told = "; ".join((metric.help, *buckets, *metric.since, *metric.changes))
         lines.append(f"| `{metric.name}` | {metric.type} | {labels} | {kind} | {toggles} | {told} |")
     return "\n".join(lines) + "\n"
 

@@ -391,7 +391,7 @@ class Source:
             return 0.0
         begin, end = time_of(self.first), time_of(self.open_from)
         missing = [one for counted in self._active().values() for one in counted.missing]
-        start = max(begin, time_of(min(start for start, _ in missing)))
+        start = max(begin, time_of(min((start for start, _ in missing), default=self.open_from)))
         return max(0.0, min(1.0, (start - begin) / (end - begin))) if end > begin else 0.0
 
     # What is shown.

@@ -105,7 +105,8 @@ class Settings(LibreChatSettings):
         default=5000,
         ge=1,
         le=1_000_000,
-        description="Label combinations a metric may have, buckets not counted; later ones are counted under `other`",
+        description="Label combinations a metric may have, buckets and windows not counted; later ones are counted "
+        "under `other`",
     )
     enable_basic_metrics: bool = _toggle("messages, failed messages, conversations")
     enable_token_metrics: bool = _toggle("tokens")

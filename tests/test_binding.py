@@ -22,6 +22,16 @@ def no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restoring, "_AT_REST_SECONDS", 0.0)
 
 
+def bereft(database: Database[Document], exporter: MakeExporter) -> Exporter:
+    """It has counted five messages, which are gone."""
+    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
+    one = exporter(NOW)
+    assert one.scrape()[MESSAGES] == 5
+    one.daemon.ledger.tick()
+    database["messages"].drop()
+    return one
+
+
 def notice(one: Exporter) -> None:
     """It finds another database, of which history waits at first."""
     with pytest.raises(HistoryPendingError):
@@ -32,11 +42,7 @@ def notice(one: Exporter) -> None:
 def test_another_database_starts_afresh(
     database: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
-    one = exporter(NOW)
-    assert one.scrape()[MESSAGES] == 5
-    one.daemon.ledger.tick()
-    database["messages"].drop()
+    one = bereft(database, exporter)
     one.daemon.ledger.tick()
     assert one.scrape()[MESSAGES] == 5, "a collection that is gone tells nothing"
     database["messages"].insert_many([message(NOW - timedelta(days=1), 10 + n) for n in range(3)])
@@ -344,11 +350,7 @@ def test_a_dump_that_is_written_while_it_runs_is_counted_whole(
 def test_starting_afresh_that_fails_half_way_is_done_again(
     database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(5)])
-    one = exporter(NOW)
-    assert one.scrape()[MESSAGES] == 5
-    one.daemon.ledger.tick()
-    database["messages"].drop()
+    one = bereft(database, exporter)
     database["messages"].insert_many([message(NOW - timedelta(days=1), 10 + n) for n in range(3)])
 
     def fail(*_: object) -> None:

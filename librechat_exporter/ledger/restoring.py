@@ -93,9 +93,10 @@ class Restoring:
             # While it is looked at, one that is known can be told by a member that lags.
             if (not is_known or collection in self._looks) and not self._is_at_rest(collection, uuid, known):
                 return False
-            self._looks.pop(collection, None)
-            if uuid is not None and uuid != known:
-                self._keep(collection, uuid)
+            if uuid is not None:
+                self._looks.pop(collection, None)
+                if uuid != known:
+                    self._keep(collection, uuid)
             return True
 
     def _is_new(self, collection: str) -> bool:

@@ -111,6 +111,10 @@ class Oracle:
                     for one in self.conversations
                     if thread is not None and one.get("conversationId") == thread
                 ]
+                is_new = message["_id"].generation_time > self.now - timedelta(minutes=2)
+                is_open = message["_id"].generation_time >= self._open_since()
+                if thread is not None and not agents and is_new and is_open:
+                    continue  # its conversation may still come
                 names = [text(one.get("name")) for one in self.agents if agents and one.get("id") == agents[-1]]
                 self._add("librechat_subagent_answers_total", 1, agent=(names or [None])[0] or "unknown")
 
@@ -155,13 +159,16 @@ class Oracle:
                 self._add("librechat_output_tokens_per_model_total", tokens(message), model=name)
 
     def _open(self) -> list[Document]:
-        """Ten minutes before the newest message that is no more than an hour old, and not ahead of the clock."""
         counted = self.counted(self.messages)
-        stored = [*counted, *self.counted(self.subagents)]
+        since = self._open_since()
+        return [message for message in counted if message["_id"].generation_time >= since]
+
+    def _open_since(self) -> datetime:
+        """Ten minutes before the newest message that is no more than an hour old, and not ahead of the clock."""
+        stored = [*self.counted(self.messages), *self.counted(self.subagents)]
         newest = max((message["_id"].generation_time for message in stored), default=self.now)
         end = min(self.now, max(newest, self.now - timedelta(hours=1)))
-        since = (end - timedelta(minutes=10)).replace(microsecond=0)
-        return [message for message in counted if message["_id"].generation_time >= since]
+        return (end - timedelta(minutes=10)).replace(microsecond=0)
 
     def _recent(self) -> None:
         start = self.now - FIVE_MINUTES

@@ -60,7 +60,8 @@ def test_folds_of_disjoint_ranges_add_up(
     cut = data.draw(weird.object_ids())
 
     def reading() -> Reading:
-        return Reading(librechat, NOW, NOW, NOW, guard, NOW - timedelta(days=3), None, Cache(100))
+        later = NOW.replace(year=2107)  # what names a sub-agent's thread is waited for by no `_id` then
+        return Reading(librechat, NOW, later, NOW, guard, NOW - timedelta(days=3), None, Cache(100))
 
     def fold(match: Document) -> tuple[Samples, Seen]:
         return MESSAGES_FOLD.fold_history(reading(), match)

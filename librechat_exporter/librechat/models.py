@@ -49,16 +49,19 @@ def read_agents(librechat: LibreChat, models: Iterable[Model]) -> dict[str, tupl
 
 
 def read_subagents(librechat: LibreChat, threads: Iterable[str]) -> dict[str, str]:
-    """The name of the agent of each of these sub-agents' threads, by the thread's conversationId."""
+    """The name of the agent of each of these sub-agents' threads, by the thread's conversationId, of those that are
+    stored; of all if conversations may not be read."""
     wanted = sorted(set(threads))
     agents: dict[str, Model] = {}
     for start in range(0, len(wanted), _LOOK_UP_AT_ONCE):
-        match = {CONVERSATION_FIELD: {"$in": wanted[start : start + _LOOK_UP_AT_ONCE]}}
-        for row in _read(librechat, "conversations", match, THREADS_AGENT):
+        some = wanted[start : start + _LOOK_UP_AT_ONCE]
+        found = _rows(librechat, "conversations", {CONVERSATION_FIELD: {"$in": some}}, THREADS_AGENT)
+        agents |= dict.fromkeys(some) if found is None else {}
+        for row in found or ():
             if isinstance(row[CONVERSATION_FIELD], str):
                 agents[row[CONVERSATION_FIELD]] = (row["agent"],) if row["agent"] is not None else None
     named = read_agents(librechat, agents.values())
-    return {thread: named[agent[0]][1] for thread, agent in agents.items() if isinstance(agent, tuple)}
+    return {thread: named[agent[0]][1] if isinstance(agent, tuple) else UNKNOWN for thread, agent in agents.items()}
 
 
 def read_answering(librechat: LibreChat, answers: Iterable[Answer]) -> dict[Answer, str | None]:
@@ -92,8 +95,12 @@ def _read_answers(librechat: LibreChat, ids: Iterable[str], match: Document) -> 
 
 def _read(librechat: LibreChat, collection: str, match: Document, row: Document) -> list[Document]:
     """Documents that may not be read are not there: agents are unknown, and their messages are counted all the same."""
-    rows = allowed(lambda: librechat.aggregate(collection, match, {"$project": row}))
-    return [] if rows is None else rows
+    return _rows(librechat, collection, match, row) or []
+
+
+def _rows(librechat: LibreChat, collection: str, match: Document, row: Document) -> list[Document] | None:
+    """None if they may not be read."""
+    return allowed(lambda: librechat.aggregate(collection, match, {"$project": row}))
 
 
 def read_labels(librechat: LibreChat, models: Iterable[Model]) -> dict[Model, tuple[str, str | None]]:

@@ -17,7 +17,7 @@ from librechat_exporter.collector import Collector
 from librechat_exporter.historic import command
 from librechat_exporter.librechat.fields import COLLECTIONS
 from librechat_exporter.self_metrics import SELF_METRICS
-from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess
+from tests.conftest import METRICS_PY, Document, MakeExporter, MakeProcess, Metrics
 from tests.offered import COLLECTORS, ON, sample_names
 from tests.people import fill
 from tools.mariadb import MariaDB
@@ -202,3 +202,22 @@ def test_a_collection_that_may_not_be_read_takes_down_its_readers_alone(
     assert {name for name, _ in values} == sample_names([*kept, *SELF_METRICS])
     stored = {dict(labels)["collection"] for name, labels in values if name == "librechat_stored_documents"}
     assert stored == others
+
+
+def test_the_export_without_a_collection(
+    librechat_with_rights: tuple[Database[Document], str],
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Agents are unknown where they may not be read; the collections that are needed are named."""
+    librechat, uri = librechat_with_rights
+    given = {"MONGODB_URI": uri, "MONGODB_DATABASE": librechat.name, **metrics.environment}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    for refused, code in (("agents", 0), ("transactions", 1)):
+        granted = privileges(set(documented_collections()) - {refused})
+        librechat.client.admin.command("updateRole", "librechatExporter", privileges=granted)
+        assert command.main(["--days", "2"]) == code
+    assert "MongoDB's user may not read transactions; grant it the role `read`" in capsys.readouterr().err
+    assert metrics.rows("SELECT COUNT(*) FROM daily_messages") == [(2,)]

@@ -17,7 +17,8 @@ from librechat_exporter.page.health import Status, readiness
 from librechat_exporter.page.page import HEADERS
 from librechat_exporter.scrape import MARGIN_SECONDS, Scraped, StoppingError
 
-LONGEST_SCRAPE = 300.0
+# In less time nothing can be asked of MongoDB, which would seem to be down.
+SHORTEST_SCRAPE, LONGEST_SCRAPE = 0.1, 300.0
 # Of the server's threads most may wait for a scrape, a few for MongoDB's readiness, a few for the page; some always
 # answer the rest.
 SCRAPES_AT_ONCE = THREADS - 12
@@ -104,7 +105,7 @@ class Application:
             seconds = float(request.headers.get("x-prometheus-scrape-timeout-seconds", ""))
         except ValueError:
             seconds = self._scrape_timeout
-        if not 0 < seconds <= LONGEST_SCRAPE:
+        if not SHORTEST_SCRAPE <= seconds <= LONGEST_SCRAPE:
             seconds = self._scrape_timeout
         return max(seconds - MARGIN_SECONDS, seconds / 2)
 

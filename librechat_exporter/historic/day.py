@@ -128,11 +128,7 @@ def _registrations(librechat: LibreChat, match: Document) -> list[tuple[datetime
 
 
 def _slices(
-    librechat: LibreChat,
-    collection: str,
-    within: Callable[[datetime, datetime], Document],
-    start: datetime,
-    end: datetime,
+    librechat: LibreChat, collection: str, within: _Within, start: datetime, end: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
     """The time in parts with not more documents than a query should hold in memory at once.
 

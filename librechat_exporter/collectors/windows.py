@@ -183,7 +183,7 @@ class _NewUsersCollector(Collector):
 
 
 def _with_class(values: Mapping[LabelValues, float], external: re.Pattern[str] | None) -> dict[LabelValues, float]:
-    """What a limit on labels drops is of no class: its models are not known."""
+    """The models that a limit on labels drops are of no class, as they are not known."""
     return {
         (model, class_of(model, external if model != OTHER else None), *rest): value
         for (model, *rest), value in values.items()

@@ -257,7 +257,7 @@ def _cost(
 def _charged(
     librechat: LibreChat, start: datetime, end: datetime, telling: Telling
 ) -> Iterator[tuple[list[Billed], list[Billed]]]:
-    """What read_charged() gives of each slice."""
+    """The result of read_charged() for each slice."""
     wanted = {BY_ANSWER: True, BY_USER: telling.members is not None, BY_DAY: telling.prices is not None}
     by = {name for name, is_wanted in wanted.items() if is_wanted}
     for lower, upper in _slices(librechat, "transactions", inserted_between, start - ID_MARGIN, end + ID_MARGIN):

@@ -66,7 +66,7 @@ class Restoring:
         self._waiting: set[Source] = set()
 
     def note_absent(self, sources: Iterable[Source]) -> None:
-        """What is not there yet may come from a dump. Raises PyMongoError."""
+        """Collections that are not there yet may come from a dump. Raises PyMongoError."""
         for source in sources:
             self.is_whole(source.fold.collection)
 

@@ -32,6 +32,8 @@ class MariaDB(PrivateServer):
             capture_output=True,
             text=True,
             check=False,
+            # A server that starts removes what looks like another's temporary tables.
+            env=os.environ | {"TMPDIR": str(self.folder)},
         )
         if done.returncode != 0:
             raise RuntimeError(f"mariadb-install-db failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -45,6 +47,7 @@ class MariaDB(PrivateServer):
             shutil.which("mariadbd") or "/usr/sbin/mariadbd",
             *("--no-defaults", f"--datadir={self.folder / 'data'}", f"--user={self._user}", f"--port={self.port}"),
             *("--bind-address=127.0.0.1", f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}"),
+            f"--tmpdir={self.folder}",
         ]
 
     def connect(self, database: str | None = None) -> MySQLConnectionAbstract:

@@ -76,6 +76,22 @@ def test_a_failure_is_shared_too(exporter: MakeExporter, monkeypatch: pytest.Mon
     assert len({id(scraped) for scraped, _ in found}) == 1
 
 
+def test_a_failure_holds_no_scrape(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its traceback holds the frames of the run, which holds it, and all families."""
+    one = exporter()
+    error = OperationFailure("not allowed", 13)
+
+    def collect(_scrape: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(collector_of(one, "recent"), "collect", collect)
+    one.scrape()
+    last = one.daemon.runner.last
+    assert last is not None
+    assert last.outcomes["recent"].error is error
+    assert error.__traceback__ is None
+
+
 def test_who_joins_a_late_run_takes_what_it_found(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
     one = exporter()
     one.scrape()

@@ -222,7 +222,7 @@ def test_a_volume_that_comes_while_the_file_is_tried_is_not_overwritten(
     assert State(str(mounted / "ledger.sqlite")).kept("which") == "the volume's"
 
 
-@pytest.mark.parametrize("path", ["/dev/full", "/dev/zero"])
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/zero", "."])
 def test_a_device_is_no_state_file(exporter: MakeExporter, caplog: pytest.LogCaptureFixture, path: str) -> None:
     """It may have no end, and is copied nowhere."""
     one = exporter(NOW, state_path=path)

@@ -69,7 +69,8 @@ def test_without_messages_it_is_not_ready_and_counters_are_absent(
     one = process().start()
     status, _, body = one.get("/ready")
     assert status == 503
-    assert f"The database {database.name!r} has no collection `messages`" in json.loads(body)["reasons"][0]
+    told = f"The database {database.name!r} has no collection `messages`"
+    assert json.loads(body)["reasons"][0] == told, "and no other database's name"
     values = one.scrape()
     assert values["librechat_up", ()] == 1
     assert not [name for name, _ in values if name in ("librechat_messages_total", "librechat_registered_users_total")]

@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         type=_number,
         default=2,
         metavar="N",
-        help="write the last N exported days anew, for late changes (default: 2; 0 for none)",
+        help="write anew what is there of the last N days, for late changes (default: 2; 0 for none)",
     )
     one.add_argument(
         "--cleanup",

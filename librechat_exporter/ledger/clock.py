@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 log = logging.getLogger(__name__)
 
-# A clock that has been ahead for so long is believed, and one that is so at a start, when a machine may still have to
-# set it: then nothing more may have passed than what is open at least, less the margin.
+# A clock that has been ahead for so long is believed.
 LASTING = timedelta(hours=1)
+# At a start, when a machine may still have to set its clock. Until then it is believed this far beyond what a former
+# process believed: with the margin that is for how long documents are open at least.
 _AT_A_START = timedelta(minutes=10)
-_BEFORE_A_START = timedelta(minutes=5)
+_BEYOND_STORED = timedelta(minutes=5)
 _MARGIN = timedelta(seconds=60)
 
 
@@ -45,7 +46,7 @@ class Clock:
             if newest is not None:
                 limit = newest + LASTING
             elif self.stored is not None:
-                limit, self._lasting = self.stored + _BEFORE_A_START, _AT_A_START
+                limit, self._lasting = self.stored + _BEYOND_STORED, _AT_A_START
             if self.stored is not None and known is not None and now > known + LASTING:
                 log.info(
                     "MongoDB's clock is %.1f days ahead of all that was seen; it is believed if it stays so",

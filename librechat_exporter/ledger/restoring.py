@@ -100,7 +100,7 @@ class Restoring:
             return True
 
     def _is_new(self, collection: str) -> bool:
-        """LibreChat has made it: it was there at the first start, or nothing in it is older than itself."""
+        """It comes from no dump: it was there at the first start, or nothing in it is older than itself."""
         absent = self._absent.get(collection)
         if absent is None:
             return not self._is_other

@@ -1,10 +1,12 @@
 """A process's end, which SIGTERM, SIGINT or SIGHUP tells: none gets lost."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_AGAIN_SECONDS = 0.01
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -13,6 +15,7 @@ class EndedError(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
+        self.number = number
         self.exit_code = 128 + number
 
 
@@ -39,6 +42,8 @@ def wait() -> None:
 def raising() -> Iterator[None]:
     """The first signal raises EndedError in the main thread, those after it nothing, so that what must be done before
     the end is done. One that is ignored, as `nohup` does, stays so. Signals that were held come now.
+
+    Python drops what is raised where nobody can catch it, as in an object's finalizer; it is raised again after that.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -46,12 +51,23 @@ def raising() -> Iterator[None]:
             signal.signal(one, signal.SIG_IGN)
         raise EndedError(number)
 
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        ended = dropped.exc_value
+        if not isinstance(ended, EndedError):
+            report(dropped)
+            return
+        signal.signal(signal.SIGALRM, lambda _number, frame: end(ended.number, frame))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+
     handled = {one: signal.getsignal(one) for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN}
     for one in handled:
         signal.signal(one, end)
+    report, sys.unraisablehook = sys.unraisablehook, again
     release()
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = report
         for one, before in handled.items():
             signal.signal(one, before)

@@ -56,9 +56,9 @@ LONG = ("test_truth.py", "test_oracle.py", "test_export_faults.py", "test_export
 
 # Files of which --quick runs all tests that ask for none of SERVERS.
 QUICK = (
-    *("test_access.py", "test_architecture.py", "test_clock.py", "test_connection_string.py", "test_environment.py"),
-    *("test_export_dates.py", "test_metric.py", "test_queries.py", "test_refreshed.py", "test_server.py"),
-    *("test_settings.py", "test_web.py"),
+    *("test_access.py", "test_architecture.py", "test_clock.py", "test_connection_string.py", "test_ending.py"),
+    *("test_environment.py", "test_export_dates.py", "test_metric.py", "test_queries.py", "test_refreshed.py"),
+    *("test_server.py", "test_settings.py", "test_web.py", "test_web_config.py"),
 )
 SERVERS = {"mongodb_uri", "mariadb"}
 

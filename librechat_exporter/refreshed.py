@@ -4,8 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import pymongo
 
@@ -16,11 +15,10 @@ T = TypeVar("T")
 INTERVAL_SECONDS = 60.0
 # A reading takes at most this share of the time.
 SHARE = 1 / 20
-# So many readings of MongoDB, of all values, at a time; those that failed after long have a place of their own, so that
-# a collection that does not answer keeps no other waiting.
-_SIDE_BY_SIDE, _APART = threading.Semaphore(2), threading.Semaphore(1)
-# They stay: no scrape starts a thread.
-_THREADS = ThreadPoolExecutor(16, thread_name_prefix="refresh")
+# Two readings of MongoDB at a time, of all values. Those that failed after long have a thread of their own, so that a
+# collection that does not answer keeps no other waiting; so have those that were quick, for which scrapes wait, and
+# what asks no MongoDB. The threads stay: no scrape starts one.
+_IN_TURN, _APART, _QUICK, _ELSEWHERE = (ThreadPoolExecutor(most, thread_name_prefix="refresh") for most in (2, 1, 2, 2))
 # What takes no longer than this is read on every scrape.
 AT_ONCE_SECONDS = 0.003
 # A value that cannot be read anew is served until it is this many intervals old.
@@ -33,7 +31,7 @@ class Refreshed(Generic[T]):
     """Holds what was read last. Safe for use from several threads; at most one reading is under way."""
 
     def __init__(self, name: str, at_once: float = AT_ONCE_SECONDS, *, in_turn: bool = True) -> None:
-        """at_once: what takes no more seconds is read on every call. in_turn: as readings of MongoDB do, it waits."""
+        """at_once: what takes no more seconds is read on every call. in_turn: it waits as readings of MongoDB do."""
         self._name = name
         self.at_once = at_once
         self._in_turn = in_turn
@@ -71,7 +69,7 @@ class Refreshed(Generic[T]):
         deadline (time.monotonic()), only for the first reading, and for one that has been quick; for none if the last
         failed after long.
 
-        Raises what `read` raised when there is no value that is young enough, TimeoutError when there is none yet.
+        Raises what `read` raised when there is no value that is young enough, TimeoutError when it is still being read.
         """
         with self._lock:
             self._every = INTERVAL_SECONDS if every is None else every
@@ -79,7 +77,7 @@ class Refreshed(Generic[T]):
             if self._reading is None and time.monotonic() - self._tried_at >= max(interval, self._pause):
                 self._reading = threading.Event()  # before it starts: it takes itself away when it is done
                 try:
-                    _THREADS.submit(self._refresh, read)
+                    self._threads(interval).submit(self._refresh, read)
                 except RuntimeError:
                     self._reading = None
                     raise
@@ -92,23 +90,23 @@ class Refreshed(Generic[T]):
                 raise self._error.with_traceback(None)  # else it grows each time
             if self._is_young():
                 return self._held[0]
-        raise TimeoutError("the first reading is not done yet")
+        raise TimeoutError("the first reading is not done yet" if not self._held else "what was read last is too old")
 
     def _is_young(self) -> bool:
         return self.age <= KEPT_INTERVALS * max(self.interval, self._every)
 
-    def _turn(self) -> AbstractContextManager[Any]:
+    def _threads(self, interval: float) -> ThreadPoolExecutor:
         if not self._in_turn:
-            return nullcontext()
-        return _APART if self._has_given_up else _SIDE_BY_SIDE
+            return _ELSEWHERE
+        if self._has_given_up:
+            return _APART
+        return _QUICK if interval == 0 and self._held else _IN_TURN
 
     def _refresh(self, read: Callable[[], T]) -> None:
         started = time.monotonic()
         try:
-            with self._turn():
-                started = time.monotonic()
-                with pymongo.timeout(_READ_DEADLINE):
-                    value = read()
+            with pymongo.timeout(_READ_DEADLINE):
+                value = read()
         except Exception as error:  # noqa: BLE001
             self._faults.failed(f"Reading {self._name}", error)
             with self._lock:

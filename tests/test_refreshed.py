@@ -38,6 +38,19 @@ def test_what_is_quick_is_read_each_time_and_its_failure_is_raised() -> None:
     assert value.get(source.read, soon()) == 4
 
 
+def test_what_is_slow_keeps_nothing_that_is_quick_waiting() -> None:
+    """Two readings at a time, and four that take long."""
+    quick, elsewhere = Refreshed[int]("quick", at_once=1.0), Refreshed[int]("elsewhere", in_turn=False)
+    source = Source()
+    assert quick.get(source.read, soon()) == 1
+    slow = Source(seconds=1)
+    for number in range(4):
+        with pytest.raises(TimeoutError, match="first reading"):
+            Refreshed[int](f"slow {number}").get(slow.read, time.monotonic() + 0.01)
+    assert quick.get(source.read, time.monotonic() + 0.5) == 2
+    assert elsewhere.get(source.read, time.monotonic() + 0.5) == 3
+
+
 def test_what_failed_after_long_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """As three readings of a collection that does not answer."""
     monkeypatch.setattr(refreshed, "_READ_DEADLINE", 1.0)

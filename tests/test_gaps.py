@@ -42,7 +42,7 @@ def test_a_gap_is_missed_once_though_what_follows_cannot_be_read_at_first(life: 
     assert life.counted() == 3061
 
 
-def test_a_gap_is_missed_once_thoughnothing_has_come_for_an_hour(life: Life) -> None:
+def test_a_gap_is_missed_once_though_nothing_has_come_for_an_hour(life: Life) -> None:
     stop_one_answer(life)
     life.stored.put_each(3, 3000, START + 60 * SECOND)
     life.stored.now_is += timedelta(hours=6)
@@ -74,7 +74,7 @@ def test_what_is_polled_while_a_gap_is_made_counts_once(life: Life) -> None:
 
     life.messages.is_read = True
     life.stored.before = poll_first
-    life.ledger._tried(life.messages)
+    life.ledger._try(life.messages)
     life.ledger.tick()
     assert rows > 1600
     assert life.counted() == 3060
@@ -172,15 +172,15 @@ def test_an_answer_that_is_kept_open_is_read_after_a_restart_before_it_is_sealed
             raise AutoReconnect("reset")
 
     answered.stored.before = fail_once
-    with pytest.raises(AutoReconnect):
-        answered.ledger.tick()
+    answered.ledger.tick()
+    assert not failing
     answered.stored.now_is += MINUTE
     answered.ledger.tick()
     still_open = len(answered.messages.order) if gap else 0
     assert answered.counted() == before + 9 + gap + 9 * still_open
 
 
-def test_an_answer_that_is_kept_open_is_not_sealed_by_a_tick_that_readsnothing(answered: Life) -> None:
+def test_an_answer_that_is_kept_open_is_not_sealed_by_a_tick_that_reads_nothing(answered: Life) -> None:
     def fail(what: str) -> None:
         if what == "row":
             raise AutoReconnect("recovering")
@@ -189,8 +189,7 @@ def test_an_answer_that_is_kept_open_is_not_sealed_by_a_tick_that_readsnothing(a
     finish_all(answered)
     answered.stored.now_is += 45 * MINUTE
     answered.stored.before = fail
-    with pytest.raises(AutoReconnect):
-        answered.ledger.tick()
+    answered.ledger.tick()
     answered.stored.before = nothing
     answered.ledger.tick()
     assert answered.counted() == before + 9
@@ -211,8 +210,8 @@ def test_a_tick_that_is_too_slow_seals_what_it_has_read(life: Life, monkeypatch:
         life.stored.put_each(2, 30, life.stored.now_is - 60 * SECOND)
         life.ledger.poll()
         asked, life.stored.before = 0, fail_the_second_time
-        with pytest.raises(AutoReconnect):
-            life.ledger.tick()
+        life.ledger.tick()
+        assert asked > 1
         life.stored.before = nothing
     assert len(life.messages.cells) < 500
     assert life.counted() == 60 + 30 * 30

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pymongo
 from bson import ObjectId
+from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
 from librechat_exporter.faults import FaultLog, HistoryPendingError
@@ -50,7 +51,7 @@ class History:
         read: Callable[[Source, datetime | None, Collection[str]], Reading],
         add: Callable[[Source, Folded, Collection[str], bytes, bytes], None],
         kept_from: Callable[[], datetime],
-        pass_over: Callable[[Source], None],
+        pass_over: Callable[[Source, bytes], None],
         is_whole: Callable[[Source], bool],
     ) -> None:
         """read: what a source's fold reads with. add: adds what was folded of a range. kept_from: where windows begin,
@@ -182,16 +183,17 @@ class History:
         folded: Folded = []
         try:
             folded.append(source.fold.fold_history(reading, match))
-        except PyMongoError as error:
+        except (PyMongoError, BSONError) as error:
             if not is_documents_fault(error):
                 raise
+            held = set(known)
             ids = self._librechat.ids(source.fold.collection, start, 2 * CHUNK_DOCUMENTS[1])
-            ids = [one for one in ids if one < end and one not in set(known)]
+            ids = [one for one in ids if one < end and one not in held]
 
             def fold(some: Sequence[bytes]) -> None:
                 folded.append(source.fold.fold_history(reading, match_of(some, dense=False)))
 
-            halved(source.fold.collection, ids, fold, lambda _document: self._pass_over(source))
+            halved(source.fold.collection, ids, fold, lambda document: self._pass_over(source, document))
         return folded
 
     def _side_by_side(self, work: Callable[[_In], _Out], inputs: Collection[_In]) -> list[_Out]:

@@ -19,7 +19,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
-from librechat_exporter.faults import HistoryPendingError, describe
+from librechat_exporter.faults import FaultLog, HistoryPendingError, describe
 from librechat_exporter.ledger.background import Background
 from librechat_exporter.ledger.binding import Binding, Verdict
 from librechat_exporter.ledger.clock import Clock
@@ -78,6 +78,7 @@ class Ledger:
         self._windows = windows
         self._lock = threading.RLock()
         self._background = Background()
+        self._faults = FaultLog()
         self._identity_lock = threading.Lock()
         self._identity_checked = False
         self._remembered_at = float("-inf")
@@ -183,16 +184,13 @@ class Ledger:
             self._saving.close(self._sources.values())
 
     def tick(self) -> None:
-        """Reads all that is open everywhere, and seals what is no longer. Raises what failed first."""
+        """Reads all that is open everywhere, and seals what is no longer. Raises PyMongoError, sqlite3.Error."""
         with pymongo.timeout(_TICK_DEADLINE):
             now = self._librechat.now()
             self._check_identity(now, again=True)
         sources = list(self._sources.values())
         with ThreadPoolExecutor(_FIRST_SIDE_BY_SIDE, thread_name_prefix="ticker") as threads:
-            tried = (
-                map(self._tried, sources) if all(one.is_read for one in sources) else threads.map(self._tried, sources)
-            )
-            errors = [error for error in tried if error is not None]
+            list(map(self._try, sources) if all(one.is_read for one in sources) else threads.map(self._try, sources))
         if self._background.ending.is_set():
             return
         believed = self._clock.trusted(now)
@@ -202,19 +200,20 @@ class Ledger:
             if not self._state.on_disk and self._state.return_to_disk():
                 log.info("STATE_PATH can be written now: the counters are on disk")
         self._remember()
-        if errors:
-            raise errors[0]
 
-    def _tried(self, source: Source) -> Exception | None:
-        """Reads one source, and returns what failed: it must not keep the others from being read."""
+    def _try(self, source: Source) -> None:
+        """Reads one source, and logs what fails: it must not keep the others from being read."""
         if self._background.ending.is_set():
-            return None
+            return
+        what = f"Reading what is open of {source.fold.name}"
         try:
             with pymongo.timeout(_TICK_DEADLINE):
                 self._tick_source(source, self._librechat.now())
         except Exception as error:  # noqa: BLE001
-            return error
-        return None
+            if not self._background.ending.is_set():
+                self._faults.failed(what, error)
+        else:
+            self._faults.succeeded(what)
 
     def _tick_source(self, source: Source, now: datetime) -> None:
         self._plan(source, now)
@@ -334,9 +333,9 @@ class Ledger:
             source.folded(names, start, end)
             self._saving.save([source])
 
-    def _pass_over(self, source: Source) -> None:
+    def _pass_over(self, source: Source, document: bytes) -> None:
         with self._lock:
-            source.unreadable += 1
+            source.unreadable.add(document)
 
     # The database that is counted.
 

@@ -65,7 +65,7 @@ class Source:
         self._guard = guard
         self._windowed = frozenset(metric.name for metric in fold.metrics if metric.is_windowed)
         self._kinds = {kind.name for kind in fold.kinds}
-        self.unreadable = 0
+        self.unreadable: set[bytes] = set()
         self.begin(None)
 
     def begin(self, state: SourceState | None) -> list[str]:
@@ -290,7 +290,7 @@ class Source:
 
     def pass_over(self, document: bytes) -> None:
         """Notes an open document that cannot be read: it is not tried again."""
-        self.unreadable += 1
+        self.unreadable.add(document)
         self.passed_over.add(document)
         if document not in self.cells:
             self.cells[document] = Cell({})

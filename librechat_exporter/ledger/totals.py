@@ -142,4 +142,4 @@ class Totals:
 
     def unreadable(self) -> dict[LabelValues, float]:
         """Documents that could not be read, by source, since the start."""
-        return {(name,): float(source.unreadable) for name, source in self._sources.items()}
+        return {(name,): float(len(source.unreadable)) for name, source in self._sources.items()}

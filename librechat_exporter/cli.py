@@ -157,17 +157,18 @@ def forget_label(settings: Settings, label: str, value: str) -> int:
         raise StateError(f"STATE_PATH {settings.state_path} cannot be read ({why(error)})") from None
     if not is_there:
         raise StateError(f"STATE_PATH {settings.state_path} is not there; name the exporter's own")
+    told = value if label != payers.USER else "..."  # who must be in no log
     state = State(settings.state_path)
     if not state.on_disk:
         raise StateError(f"STATE_PATH {settings.state_path} cannot be written")
-    folds = folds_of(all_collectors(settings), settings)
+    folds = folds_of(all_collectors(settings.with_all()), settings)
     with contextlib.closing(state):
         if (label, value) not in state.labels():
             known = sorted(one for name, one in state.labels() if name == label)
             there = f"it has {', '.join(map(repr, known))}" if known else "there is no such label"
-            if known and label == payers.USER:  # who must be in no log
+            if known and label == payers.USER:
                 there = f"it has {len(known)} others"
-            raise StateError(f"The label {label} has no value {value!r}: {there}")
+            raise StateError(f"The label {label} has no value {told!r}: {there}")
         forgotten = forgetting.forget_label(state, folds, label, value)
-    log.info("%d series of %s=%s are forgotten; another value can have the place", forgotten, label, value)
+    log.info("%d series of %s=%s are forgotten; another value can have the place", forgotten, label, told)
     return 0

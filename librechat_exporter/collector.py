@@ -67,10 +67,6 @@ class Collector(ABC):
     countings: tuple[Counting[Any], ...] = ()
     sources: tuple[str, ...] = ()
 
-    def is_used(self, settings: Settings) -> bool:
-        """True if it has anything to measure with these settings, apart from the toggles."""
-        return True
-
     @abstractmethod
     def collect(self, scrape: Scrape) -> Iterator[Family]:
         """Families of the enabled metrics. Those of others may be yielded too and are dropped."""
@@ -124,12 +120,21 @@ class RefreshedCollector(Collector):
     """
 
     def __init__(
-        self, name: str, metrics: tuple[Metric, ...], read: Callable[[LibreChat], Values], depends_on: str = ""
+        self,
+        name: str,
+        metrics: tuple[Metric, ...],
+        read: Callable[[LibreChat], Values],
+        *,
+        collection: str | None = None,
+        depends_on: str = "",
     ) -> None:
-        """depends_on: settings that the values depend on; what was read with others does not serve after a restart."""
+        """collection: nothing is read nor served where it is not there. depends_on: settings that the values depend
+        on; what was read with others does not serve after a restart.
+        """
         self.name = name
         self.metrics = metrics
         self._read = read
+        self._collection = collection
         self._values: Refreshed[Values] = Refreshed(name, at_once=0.0)
         self._kept = KeptReading(repr([name, depends_on, *((metric.name, metric.shape) for metric in metrics)]))
         self._shown = Shown()
@@ -146,7 +151,8 @@ class RefreshedCollector(Collector):
 
     def _read_and_keep(self, scrape: Scrape) -> Values:
         started = time.time()
-        found = self._read(scrape.librechat)
+        is_there = self._collection is None or self._collection in scrape.librechat.collections()
+        found = self._read(scrape.librechat) if is_there else {}
         if sum(map(len, found.values())) <= _MOST_KEPT:
             content = {metric.name: list(values.items()) for metric, values in found.items()}
             self._kept.keep(scrape.ledger, content, started)

@@ -49,9 +49,7 @@ class Daemon:
         offered = all_collectors(settings) if offered is None else offered
         toggles = settings.toggles
         collectors = [
-            collector
-            for collector in offered
-            if collector.is_used(settings) and any(toggles.issuperset(one.toggles) for one in collector.metrics)
+            collector for collector in offered if any(toggles.issuperset(one.toggles) for one in collector.metrics)
         ]
         sources = {source for collector in collectors for source in collector.sources}
         state = State(settings.state_path)

@@ -132,7 +132,7 @@ class Runner:
             for metric in collector.metrics
             if settings.toggles.issuperset(metric.toggles)
         )
-        self._collectors = [collector for collector in collectors if not enabled.isdisjoint(collector.metrics)]
+        self._collectors = list(collectors)
         self._in_turn = _by_source(self._collectors)
         self._family_names = {metric.family().name for metric in enabled}
         self._lock = threading.Lock()

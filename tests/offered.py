@@ -10,7 +10,7 @@ from librechat_exporter.settings import Settings
 
 # With all that is off unless it is asked for.
 ON = {"group_metrics": True, "domain_metrics": True, "per_user_metrics": "id", "model_prices": GENAI_PRICES}
-ALL = Settings.model_validate(ON)
+ALL = Settings().with_all()
 COLLECTORS = all_collectors(ALL)
 METRICS = (*(metric for collector in COLLECTORS for metric in collector.metrics), *SELF_METRICS)
 

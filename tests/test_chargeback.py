@@ -260,6 +260,7 @@ def test_users_named_in_another_way_start_afresh(
         ({"per_user_metrics": "name"}, "must be one of off, hash, id"),
         ({"per_user_metrics": "hash"}, "hash needs USER_ID_SALT"),
         ({"per_user_metrics": "id", "state_user_ids": "hash", "user_id_salt": SALT}, "STATE_USER_IDS=hash keeps out"),
+        ({"per_user_metrics": "id", "max_series": 3000}, "4000 label combinations: MAX_SERIES must be as many"),
         ({"per_user_metrics": "id", "max_users": 2000}, "8000 label combinations: MAX_SERIES must be as many"),
     ],
 )
@@ -344,15 +345,19 @@ def test_agents_beyond_the_bound_of_series_have_no_users_together(
     assert "other" not in agents
 
 
-def test_ids_of_users_are_not_told_when_one_of_them_is_not_there(
-    people: Database[Document], exporter: MakeExporter
+def test_ids_of_users_are_told_by_no_command(
+    people: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
     one = exporter(NOW, per_user_metrics="id")
     one.scrape()
     one.close()
-    with pytest.raises(StateError, match="The label user has no value 'x': it has 1 others"):
+    with pytest.raises(StateError, match=r"The label user has no value '\.\.\.': it has 1 others"):
         forget_label(one.daemon.settings, "user", "x")
+    caplog.set_level("INFO")
+    forget_label(one.daemon.settings, "user", str(ANN))
+    assert "series of user=... are forgotten" in caplog.text
+    assert str(ANN) not in caplog.text
 
 
 def test_a_member_of_a_group_that_is_no_text_is_nobody(people: Database[Document], exporter: MakeExporter) -> None:
@@ -385,6 +390,20 @@ def test_a_label_that_is_forgotten_leaves_its_users_too(agent: Database[Document
     agent["messages"].delete_many({})
     values = exporter(NOW).scrape()
     assert not [series for series in values if "Tutor" in str(series)]
+
+
+def test_a_label_of_a_metric_that_is_off_is_forgotten_too(people: Database[Document], exporter: MakeExporter) -> None:
+    people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
+    one = exporter(NOW, **ON)
+    one.scrape()
+    one.close()
+    off = exporter(NOW)
+    off.close()
+    assert forget_label(off.daemon.settings, "group", "Physics") == 0
+    people["messages"].delete_many({})
+    people["groups"].delete_many({})
+    values = exporter(NOW, **ON).scrape()
+    assert not [series for series in values if "Physics" in str(series)]
 
 
 def test_adoption_follows_registrations_and_messages(people: Database[Document], exporter: MakeExporter) -> None:

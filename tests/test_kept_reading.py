@@ -36,7 +36,7 @@ class Colours:
             shades = ("light",) * (len(metric.labels) - 1)
             return {metric: {(f'"{colour}\n', *shades): self.readings for colour in range(self.number)}}
 
-        return RefreshedCollector("colours", (metric,), read, settings)
+        return RefreshedCollector("colours", (metric,), read, depends_on=settings)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,6 @@ from librechat_exporter import __version__
 from librechat_exporter.collectors import all_collectors
 from librechat_exporter.historic.tables import schema
 from librechat_exporter.metrics.metric import Metric
-from librechat_exporter.prices import GENAI_PRICES
 from librechat_exporter.self_metrics import SELF_METRICS
 from librechat_exporter.settings import ExportSettings, LibreChatSettings, Settings, documented
 
@@ -38,9 +37,7 @@ _PURPOSES = {
 }
 
 # With all that is off unless it is asked for.
-_ALL = Settings(
-    group_metrics=True, domain_metrics=True, per_user_metrics="id", max_users=1000, model_prices=GENAI_PRICES
-)
+_ALL = Settings().with_all()
 
 _INTRODUCTION = """# Metrics
 

@@ -59,7 +59,7 @@ class _MembersCollector(Collector):
         self.name = name
         self.metrics = metrics
         self._values: Refreshed[Values] = Refreshed(name, in_turn=False)
-        self._age = float("inf")
+        self._age: float | None = None
         self._shown = Shown()
 
     def data_age(self) -> float | None:

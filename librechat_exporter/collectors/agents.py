@@ -78,7 +78,7 @@ def _add_subagents(samples: Samples, group: MessageGroup) -> None:
 
 
 def _add_billed(samples: Samples, billed: Billed) -> None:
-    if billed.agent is not None and billed.kind in ("prompt", "completion"):
+    if billed.agent is not None and billed.is_spent:
         samples.add(_COST, billed.charged, billed.agent)
         for token_type, tokens in billed.by_token_type().items():
             samples.add(_TOKENS, tokens, billed.agent, token_type)

@@ -35,17 +35,12 @@ _PATIENCE_SECONDS = 1.0
 
 
 class _ApiCollector(Collector):
-    """Of use with LIBRECHAT_URL."""
-
     name = "api"
     metrics = (_UP, _STATUS_CODE, _SECONDS)
 
     def __init__(self) -> None:
         self._answer: Refreshed[Answer] = Refreshed(self.name, at_once=0.0, in_turn=False)
         self._told: str | None = None
-
-    def is_used(self, settings: Settings) -> bool:
-        return settings.librechat_url is not None
 
     def data_age(self) -> float | None:
         return self._answer.age
@@ -71,5 +66,5 @@ class _ApiCollector(Collector):
             yield _SECONDS.family({(): answer.seconds})
 
 
-def collectors(_settings: Settings) -> list[Collector]:
-    return [_ApiCollector()]
+def collectors(settings: Settings) -> list[Collector]:
+    return [_ApiCollector()] if settings.librechat_url is not None else []

@@ -33,8 +33,6 @@ def _balances(librechat: LibreChat) -> list[tuple[float, float]]:
 
 
 def _read(librechat: LibreChat) -> Values:
-    if "balances" not in librechat.collections():
-        return {}
     users: dict[LabelValues, float] = {("exhausted",): 0, ("low",): 0, ("ok",): 0}
     total = 0.0
     for credits_left, refill in _balances(librechat):
@@ -49,4 +47,4 @@ def _read(librechat: LibreChat) -> Values:
 
 
 def collectors(_settings: Settings) -> list[Collector]:
-    return [RefreshedCollector("balances", (_USERS, _CREDITS), _read)]
+    return [RefreshedCollector("balances", (_USERS, _CREDITS), _read, collection="balances")]

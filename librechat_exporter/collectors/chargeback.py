@@ -54,7 +54,7 @@ def _collectors(kind: str, variant: str = "") -> list[Collector]:
             samples.add(messages, count, name)
 
     def add_billed(samples: Samples, billed: Billed) -> None:
-        if billed.kind not in ("prompt", "completion") or cost.name in billed.counted:
+        if not billed.is_spent or cost.name in billed.counted:
             return
         for name in billed.payers.get(kind, ()):
             samples.add(cost, billed.charged, name)

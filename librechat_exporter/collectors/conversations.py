@@ -33,8 +33,6 @@ _LOOK_UP_AT_ONCE = 500
 
 def _read(librechat: LibreChat) -> Values:
     """Messages without a conversation, and those of sub-agents' threads, are out."""
-    if "messages" not in librechat.collections():
-        return {}
     values: dict[LabelValues, float] = dict.fromkeys([(bound,) for bound in (*_MESSAGES.bounds, SUM)], 0)
     for length in _lengths(librechat):
         values[_MESSAGES.bounds[bisect.bisect_left(_MESSAGES.buckets, length)],] += 1
@@ -59,4 +57,4 @@ def _count(librechat: LibreChat, match: Document) -> Iterator[tuple[str, int]]:
 
 
 def collectors(_settings: Settings) -> list[Collector]:
-    return [RefreshedCollector("conversation_messages", (_MESSAGES,), _read)]
+    return [RefreshedCollector("conversation_messages", (_MESSAGES,), _read, collection="messages")]

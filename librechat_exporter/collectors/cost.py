@@ -50,7 +50,7 @@ def _add(samples: Samples, billed: Billed) -> None:
     samples.add(_SKIPPED_TRANSACTIONS, billed.skipped)
     if billed.kind == "credits":
         samples.add(_CREDITS, billed.granted)
-    elif billed.kind in ("prompt", "completion"):
+    elif billed.is_spent:
         samples.add(_COST, billed.charged, billed.model, billed.token_type, billed.context)
         for token_type, tokens in billed.by_token_type().items():
             samples.add(_TOKENS, tokens, billed.model, token_type, billed.context)

@@ -16,8 +16,8 @@ _USERS = Metric(
 
 
 def _read(librechat: LibreChat) -> Values:
-    return {_USERS: librechat.count_by("users", EMAIL_DOMAIN)} if "users" in librechat.collections() else {}
+    return {_USERS: librechat.count_by("users", EMAIL_DOMAIN)}
 
 
 def collectors(settings: Settings) -> list[Collector]:
-    return [RefreshedCollector("domains", (_USERS,), _read)] if settings.domain_metrics else []
+    return [RefreshedCollector("domains", (_USERS,), _read, collection="users")] if settings.domain_metrics else []

@@ -37,11 +37,7 @@ def _of(
     name: str, collection: str, metric: Metric, read: Callable[[LibreChat], Mapping[LabelValues, float]]
 ) -> Collector:
     """A collector of its own for each: a collection that may not be read takes nothing else away."""
-
-    def values(librechat: LibreChat) -> Values:
-        return {metric: read(librechat)} if collection in librechat.collections() else {}
-
-    return RefreshedCollector(name, (metric,), values)
+    return RefreshedCollector(name, (metric,), lambda librechat: {metric: read(librechat)}, collection=collection)
 
 
 def _count(metric: Metric, collection: str, match: Document) -> Collector:
@@ -58,8 +54,10 @@ def _agents(librechat: LibreChat) -> dict[LabelValues, float]:
 
 
 def _read_bans(librechat: LibreChat) -> Values:
-    kept_in = [collection for collection in BAN_COLLECTIONS if collection in librechat.collections()]
-    if not kept_in or librechat.tenant is not None:  # they are kept for all tenants
+    if librechat.tenant is not None:  # they are kept for all tenants
+        return {}
+    kept_in = librechat.collections().intersection(BAN_COLLECTIONS)
+    if not kept_in:
         return {}
     return {_BANS: {(): sum(librechat.count(collection, is_ban(librechat.now())) for collection in kept_in)}}
 

@@ -36,7 +36,7 @@ def collectors(settings: Settings) -> list[Collector]:
         return []
 
     def add(samples: Samples, billed: Billed) -> None:
-        if billed.kind in ("prompt", "completion"):
+        if billed.is_spent:
             _add(samples, billed, prices)
 
     return [CountingCollector("list_cost", Counting(TRANSACTIONS, (_COST, _UNPRICED), add, by=(BY_DAY,)))]

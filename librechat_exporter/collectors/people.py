@@ -24,17 +24,15 @@ _LOGGED_IN = Metric(
 
 
 def _read_users(librechat: LibreChat) -> Values:
-    return {_USERS: librechat.count_by("users", PROVIDER, ROLE)} if "users" in librechat.collections() else {}
+    return {_USERS: librechat.count_by("users", PROVIDER, ROLE)}
 
 
 def _read_sessions(librechat: LibreChat) -> Values:
-    if "sessions" not in librechat.collections():
-        return {}
     return {_LOGGED_IN: {(): librechat.count_distinct("sessions", SESSION_USER, is_unexpired(librechat.now()))}}
 
 
 def collectors(_settings: Settings) -> list[Collector]:
     return [
-        RefreshedCollector("people", (_USERS,), _read_users),
-        RefreshedCollector("sessions", (_LOGGED_IN,), _read_sessions),
+        RefreshedCollector("people", (_USERS,), _read_users, collection="users"),
+        RefreshedCollector("sessions", (_LOGGED_IN,), _read_sessions, collection="sessions"),
     ]

@@ -35,8 +35,6 @@ def _bounds(windows: Windows, now: datetime) -> Iterator[tuple[str, datetime, da
 
 
 def _read_runs(librechat: LibreChat, windows: Windows) -> Values:
-    if "scheduleruns" not in librechat.collections():
-        return {}
     runs: dict[LabelValues, float] = {}
     for window, since, until in _bounds(windows, librechat.now()):
         counts = librechat.count_by("scheduleruns", STATUS, match=created_between(since, until))
@@ -45,8 +43,6 @@ def _read_runs(librechat: LibreChat, windows: Windows) -> Values:
 
 
 def _read_keys_used(librechat: LibreChat, windows: Windows) -> Values:
-    if "agentapikeys" not in librechat.collections():
-        return {}
     bounds = _bounds(windows, librechat.now())
     used: dict[LabelValues, float] = {
         (window,): librechat.count("agentapikeys", used_between(since, until)) for window, since, until in bounds
@@ -58,8 +54,18 @@ def collectors(settings: Settings) -> list[Collector]:
     windows = Windows(settings.windows, settings.metrics_timezone)
     depends_on = f"{settings.windows} {settings.metrics_timezone}"
     return [
-        RefreshedCollector("schedule_runs", (_RUNS,), lambda librechat: _read_runs(librechat, windows), depends_on),
         RefreshedCollector(
-            "agent_api_keys_used", (_KEYS_USED,), lambda librechat: _read_keys_used(librechat, windows), depends_on
+            "schedule_runs",
+            (_RUNS,),
+            lambda librechat: _read_runs(librechat, windows),
+            collection="scheduleruns",
+            depends_on=depends_on,
+        ),
+        RefreshedCollector(
+            "agent_api_keys_used",
+            (_KEYS_USED,),
+            lambda librechat: _read_keys_used(librechat, windows),
+            collection="agentapikeys",
+            depends_on=depends_on,
         ),
     ]

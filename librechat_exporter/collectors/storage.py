@@ -35,8 +35,6 @@ _DOCUMENTS = Metric(
 
 
 def _read_files(librechat: LibreChat) -> Values:
-    if "files" not in librechat.collections():
-        return {}
     key = {"source": FILE_SOURCE, "context": FILE_CONTEXT, "type": FILE_TYPE}
     group = {"$group": {"_id": key, "count": {"$sum": 1}, "bytes": {"$sum": FILE_BYTES}}}
     counts: dict[LabelValues, float] = defaultdict(float)
@@ -56,6 +54,6 @@ def _read_documents(librechat: LibreChat) -> Values:
 
 def collectors(_settings: Settings) -> list[Collector]:
     return [
-        RefreshedCollector("stored_files", (_FILES, _BYTES), _read_files),
+        RefreshedCollector("stored_files", (_FILES, _BYTES), _read_files, collection="files"),
         RefreshedCollector("stored_documents", (_DOCUMENTS,), _read_documents),
     ]

@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from librechat_exporter.prices import GENAI_PRICES
 from librechat_exporter.settings.shared import LibreChatSettings, check_host, check_salt
 from librechat_exporter.user_ids import UserKey, keyed_hash, raw
 
@@ -151,6 +152,7 @@ class Settings(LibreChatSettings):
         default=1000,
         ge=1,
         le=100_000,
+        validate_default=True,
         description="Users that PER_USER_METRICS tells apart; later ones are counted under `other`. MAX_SERIES "
         "must be four times as many",
     )
@@ -267,6 +269,12 @@ class Settings(LibreChatSettings):
         """Host and port of LISTEN_ADDRESS."""
         host, _, port = self.listen_address.rpartition(":")
         return host.strip("[]"), int(port)
+
+    def with_all(self) -> Self:
+        """With all on that must be asked for, so that collectors have every metric."""
+        switches = {"group_metrics": True, "domain_metrics": True, "per_user_metrics": "id"}
+        names = {"model_prices": GENAI_PRICES, "librechat_url": "http://api:3080"}
+        return self.model_copy(update=switches | names)
 
     @property
     def toggles(self) -> frozenset[str]:

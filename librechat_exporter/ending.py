@@ -63,8 +63,8 @@ def raising() -> Iterator[None]:
     for one in handled:
         signal.signal(one, end)
     report, sys.unraisablehook = sys.unraisablehook, again
-    release()
     try:
+        release()
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

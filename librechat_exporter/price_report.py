@@ -18,7 +18,7 @@ def tokens_by_model(librechat: LibreChat) -> Counter[str]:
     now = librechat.now()
     found: Counter[str] = Counter()
     for billed in read_billed(librechat, inserted_between(now - _LATELY, now + timedelta(days=1))):
-        if billed.kind in ("prompt", "completion"):
+        if billed.is_spent:
             found[billed.model] += sum(billed.by_token_type().values())
     return found
 

@@ -115,7 +115,7 @@ class Refreshed(Generic[T]):
                 self._has_given_up = took > _READ_DEADLINE * SHARE
                 # The longer a fault lasts, the less often it is met.
                 longer = min(1 + self._failures, 1 / SHARE)
-                self._pause = min(took * longer, _LONGEST_PAUSE) if took > AT_ONCE_SECONDS else 0.0
+                self._pause = min(took * longer, _LONGEST_PAUSE) if took > self.at_once else 0.0
                 self._failures += 1
         else:
             self._faults.succeeded(f"Reading {self._name}")

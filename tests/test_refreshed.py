@@ -54,8 +54,7 @@ def test_what_is_slow_keeps_nothing_that_is_quick_waiting() -> None:
 def test_what_failed_after_long_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """As three readings of a collection that does not answer."""
     monkeypatch.setattr(refreshed, "_READ_DEADLINE", 1.0)
-    monkeypatch.setattr(refreshed, "AT_ONCE_SECONDS", 10.0)  # so that it is tried again at once
-    hanging, values = Source(seconds=0.2), [Refreshed[int](f"numbers {number}") for number in range(3)]
+    hanging, values = Source(seconds=0.2), [Refreshed[int](f"numbers {number}", at_once=10) for number in range(3)]
     hanging.error = ConnectionError("away")
     for value in values:
         with pytest.raises(ConnectionError):

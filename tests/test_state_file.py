@@ -287,7 +287,7 @@ def test_a_disk_that_is_slow_to_fail_is_not_tried_by_each_scrape(
     def fail(_state: State) -> NoReturn:
         nonlocal tried
         tried += 1
-        time.sleep(0.5)
+        time.sleep(2)
         raise sqlite3.OperationalError("disk I/O error")
 
     one = exporter(NOW)

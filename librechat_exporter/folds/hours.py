@@ -103,7 +103,7 @@ def _counted(things: Sequence[_T]) -> Iterable[tuple[_T, int]]:
 
 
 def _add_billed(samples: Samples, billed: Billed) -> None:
-    if billed.hour is None or billed.kind not in ("prompt", "completion"):
+    if billed.hour is None or not billed.is_spent:
         return
     hour, token_type = str(billed.hour), billed.token_type
     tokens = billed.tokens + sum(billed.cache or ())

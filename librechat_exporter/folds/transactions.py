@@ -98,7 +98,7 @@ class TransactionsFold(Fold[Billed]):
         """When the users of chat requests were last seen, to the hour, by the class of the model."""
         seen: Seen = {}
         for one in billed:
-            if one.hour is not None and one.kind in ("prompt", "completion") and one.context in CHAT_CONTEXTS:
+            if one.hour is not None and one.is_spent and one.context in CHAT_CONTEXTS:
                 moment = one.hour * HOUR.total_seconds()
                 users = seen.setdefault(SEEN_BY_CLASS[class_of(one.model, self._external)], {})
                 users.update((user, moment) for user in one.users if moment > users.get(user, 0))

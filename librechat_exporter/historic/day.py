@@ -237,9 +237,9 @@ def _cost(
     sums: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0, 0])
     skipped = 0
     for charged, of_agents in _charged(librechat, start, end, telling):
-        for billed in filter(_is_spent, of_agents):
+        for billed in (one for one in of_agents if one.is_spent):
             usage.bill_agent(billed)
-        for billed in filter(_is_spent, charged):
+        for billed in (one for one in charged if one.is_spent):
             usage.bill(billed)
             tokens = (billed.tokens, 0) if billed.kind == "prompt" else (0, billed.tokens)
             row = sums[billed.model.rstrip(" "), billed.context.rstrip(" ")]
@@ -262,10 +262,6 @@ def _charged(
     by = {name for name, is_wanted in wanted.items() if is_wanted}
     for lower, upper in _slices(librechat, "transactions", inserted_between, start - ID_MARGIN, end + ID_MARGIN):
         yield read_charged(librechat, inserted_between(lower, upper) | created_between(start, end), None, by)
-
-
-def _is_spent(billed: Billed) -> bool:
-    return billed.kind in ("prompt", "completion")
 
 
 def _listed(billed: Billed, prices: PriceList | None) -> int | None:

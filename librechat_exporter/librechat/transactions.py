@@ -16,7 +16,6 @@ from librechat_exporter.librechat.fields import (
     GRANTED,
     HAS_AMOUNTS,
     UNKNOWN,
-    USD_PARTS,
     USER,
     billed_for,
     hour_of_creation,
@@ -112,9 +111,9 @@ class Billed(NamedTuple):
         return {self.token_type: self.tokens, "cache_read": self.cache[0], "cache_write": self.cache[1]}
 
     @property
-    def usd(self) -> float:
-        """Charged."""
-        return self.charged / USD_PARTS
+    def is_spent(self) -> bool:
+        """It bills tokens; else it grants credits."""
+        return self.kind in ("prompt", "completion")
 
 
 def read_billed(

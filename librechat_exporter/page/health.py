@@ -43,7 +43,7 @@ class Status(Protocol):
 
 
 def readiness(status: Status) -> list[str]:
-    """The reasons why the exporter is not ready; empty if it is. Anybody may ask: they name nothing of MongoDB's."""
+    """The reasons why the exporter is not ready; empty if it is. Anybody may ask: they name the database at most."""
     fault = status.fault()
     if fault is not None:
         fault = re.split("[:;] ", fault)[0]

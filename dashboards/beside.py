@@ -55,7 +55,7 @@ LLM: Rows = {
             axis="tokens/s",
         ),
         lines(
-            "Cache of keys and values that is used",
+            "Key-value cache in use",
             (
                 f"max by (model_name) ({_vllm('kv_cache_usage_perc|gpu_cache_usage_perc')})",
                 "{{model_name}}",
@@ -65,15 +65,15 @@ LLM: Rows = {
             text="Older releases of vLLM have it under another name; both are shown",
         ),
         number(
-            "Requests that wait",
+            "Waiting requests",
             f"sum({_vllm('num_requests_waiting')}) / (sum({_vllm('num_requests_running')}) > 0)",
             "percentunit",
             span=12,
             steps=BAD_ABOVE_TENTH,
-            text="For each that runs",
+            text="For each running request",
         ),
     ],
-    "First words": [
+    "Time to the first token": [
         lines(
             "Until the first token, p95",
             (

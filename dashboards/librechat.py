@@ -31,7 +31,7 @@ COST: Rows = {
             text="Absent in the month in which Prometheus begins, unless USAGE_WINDOWS has `month`",
         ),
         number(
-            "This month, if it goes on so",
+            "Forecast for this month",
             f"sum(instance:librechat_llm_cost_usd:month_forecast{{{I}}})",
             "currencyUSD",
             span=6,
@@ -88,7 +88,7 @@ COST: Rows = {
             "Answers in 7 days", f'sum by (model) (librechat_window_answers_per_model{{{M}, window="7d"}})', "{{model}}"
         ),
         bars(
-            "Charged in 7 days",
+            "Cost in 7 days, by model",
             f'sum by (model) (librechat_window_credits_per_model{{{M}, window="7d"}}) / 1e6',
             "{{model}}",
             "currencyUSD",
@@ -137,7 +137,7 @@ USERS: Rows = {
         number("This week", f"sum(librechat_weekly_unique_users{{{I}}})"),
         number("This month", f"sum(librechat_monthly_unique_users{{{I}}})"),
         number(
-            "Active of all",
+            "Share of users active this month",
             f"sum(librechat_monthly_unique_users{{{I}}}) / sum(librechat_users{{{I}}})",
             "percentunit",
             text="This month's users among the users there are",

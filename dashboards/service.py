@@ -65,7 +65,7 @@ SERVICE: Rows = {
             axis="failures/h",
         ),
         lines(
-            "Objectives: what went wrong in six hours, of what may",
+            "Error budget burn rate, last six hours",
             (
                 "max by (slo) (instance_slo:librechat_objective_missed:ratio_rate6h "
                 "/ on (slo) group_left () slo:librechat_error_budget:ratio)",

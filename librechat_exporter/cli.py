@@ -40,7 +40,9 @@ _INDEX_BYTES = 100  # an entry, before compression
 def parser() -> argparse.ArgumentParser:
     one = argparse.ArgumentParser(
         description="Serves what happens in LibreChat as Prometheus metrics.",
-        epilog="All settings come from environment variables or from .env; .env.example lists them.",
+        epilog="All settings come from environment variables or from .env; .env.example lists them. It exits with 1 if "
+        "MongoDB cannot be read by a command that needs it, with 2 if settings, state file, web configuration or address "
+        "cannot be used.",
     )
     one.add_argument("--version", action="version", version=f"librechat-exporter {__version__}")
     commands = one.add_mutually_exclusive_group()
@@ -53,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_argument(
         "--print-prices",
         action="store_true",
-        help="print which model got which price of MODEL_PRICES, and why, and exit",
+        help="print which price of MODEL_PRICES each model of the last 30 days gets today, and why, and exit",
     )
     commands.add_argument(
         "--forget-label",

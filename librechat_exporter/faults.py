@@ -89,7 +89,8 @@ class FaultLog:
             level = logging.WARNING
         # An internal error is a defect.
         trace = error.__traceback__ if fault == "internal" and not known else None
-        log.log(level, "%s failed (%s): %s%s", what, fault, describe(error), places(trace))
+        met = "waits" if fault == "history" else "failed"
+        log.log(level, "%s %s (%s): %s%s", what, met, fault, describe(error), places(trace))
 
     def succeeded(self, what: str) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 It asks /health, or the path that is its argument, such as /ready.
 """
 
+import argparse
 import http.client
 import ssl
 import sys
@@ -50,4 +51,8 @@ def _ask(settings: Settings, path: str, *, with_tls: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    parser = argparse.ArgumentParser(
+        prog="healthcheck", description="Exits with 0 if the exporter answers 200 on this machine, else with 1."
+    )
+    parser.add_argument("path", nargs="?", default="/health", help="what is asked, such as /ready (default: /health)")
+    sys.exit(main(parser.parse_args().path))

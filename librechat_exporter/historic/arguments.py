@@ -18,7 +18,8 @@ _EPILOG = """examples:
 a line for cron, every night at half past two:
   30 2 * * *  cd /opt/librechat-exporter && uv run historic-analysis/export_metrics.py
 
-It exits with 0 if all went well, 1 if days could not be exported, which it names, 2 if it was asked for nonsense.
+It exits with 0 if all went well; 1 if anything failed: it says what, and which days are missing; 2 if settings or
+arguments are wrong, and it did nothing; 128 and the signal's number if a signal ended it.
 Settings come from environment variables or from .env; .env.example lists them.
 """
 
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    dates = one.add_argument_group("days", "without any of these: from the last exported day to yesterday")
+    dates = one.add_argument_group("days", "without any of these: what is missing of the last 30 days, and what is new, up to yesterday")
     dates.add_argument("start", nargs="?", type=_day, metavar="START", help="first day, such as 2024-01-01")
     dates.add_argument("end", nargs="?", type=_day, metavar="END", help="last day, included, such as 2024-12-31")
     dates.add_argument("--start-date", type=_day, metavar="DAY", help="the same as START")

@@ -80,8 +80,8 @@ class Settings(LibreChatSettings):
         default=10,
         ge=2,
         le=1440,
-        description="How long changes of a new message are still counted, because its answer is being written; at "
-        "least 6, and up to an hour where LibreChat says that more will come",
+        description="How long changes of a new message are still counted, because its answer is being written, "
+        "2 to 1440; less than 6 counts as 6; it is up to an hour where LibreChat says that more will come",
     )
     scrape_timeout: float = Field(
         default=10.0,
@@ -109,19 +109,25 @@ class Settings(LibreChatSettings):
         description="Label combinations a metric may have, buckets and windows not counted; later ones are counted "
         "under `other`",
     )
-    enable_basic_metrics: bool = _toggle("messages, failed messages, conversations")
+    enable_basic_metrics: bool = _toggle("messages, failed messages, conversations and their lengths")
     enable_token_metrics: bool = _toggle("tokens")
-    enable_user_metrics: bool = _toggle("active, unique and registered users")
+    enable_user_metrics: bool = _toggle(
+        "users: registered, active, unique, logged in, how many come back, and active conversations"
+    )
     enable_model_metrics: bool = _toggle("what is counted per model over all time, and answers and errors per model")
     enable_time_window_metrics: bool = _toggle("the last 5 minutes")
     enable_rating_metrics: bool = _toggle("ratings")
     enable_file_metrics: bool = _toggle("uploaded and stored files")
     enable_tool_metrics: bool = _toggle("tool calls")
     enable_answer_metrics: bool = _toggle("how long users wait for answers, and how long answers are")
-    enable_agent_metrics: bool = _toggle("answers per agent")
+    enable_agent_metrics: bool = _toggle("agents: answers, failures, tokens, cost, users, ratings, sub-agents")
     enable_balance_metrics: bool = _toggle("what users have left to spend")
-    enable_feature_metrics: bool = _toggle("memories, shared links, agents and the like, and stored documents")
-    enable_cost_metrics: bool = _toggle("tokens, cost and credits as LibreChat bills them")
+    enable_feature_metrics: bool = _toggle(
+        "memories, shared links, agents and the like, bans, audit events, scheduled runs, and stored documents"
+    )
+    enable_cost_metrics: bool = _toggle(
+        "tokens, cost and credits as LibreChat bills them, cost as answers tell it, and by MODEL_PRICES"
+    )
     enable_page: bool = Field(
         default=True,
         description="Serve figures and charts on the page at `/`; `false` leaves only the line that tells whether all "
@@ -136,7 +142,7 @@ class Settings(LibreChatSettings):
     external_model_regex: str | None = Field(
         default=None,
         description="A regular expression of models that others run, such as `gpt|claude|gemini`; case does not count. "
-        "Models get the class `external` or `local`; unset, and the model `other` of what is dropped, `unclassified`",
+        "Models get the class `external` or `local`; without it, and for the model `other`, `unclassified`",
     )
     domain_metrics: bool = Field(
         default=False,

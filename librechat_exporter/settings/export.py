@@ -39,8 +39,8 @@ class ExportSettings(LibreChatSettings):
     )
     user_ids: str = Field(
         default="raw",
-        description="How `daily_tokens_by_user` holds users: `raw`, LibreChat's user ids; `hash`, their keyed hashes; "
-        "`none`, the table stays empty",
+        description="How `daily_tokens_by_user` holds users: `raw`, LibreChat's user ids; `hash`, their keyed hashes, "
+        "which needs USER_ID_SALT; `none`, the table stays empty",
     )
 
     @field_validator("mysql_port", mode="before")

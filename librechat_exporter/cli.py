@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     one = argparse.ArgumentParser(
         description="Serves what happens in LibreChat as Prometheus metrics.",
         epilog="All settings come from environment variables or from .env; .env.example lists them. It exits with 1 if "
-        "MongoDB cannot be read by a command that needs it, with 2 if settings, state file, web configuration or address "
-        "cannot be used.",
+        "a command needs MongoDB and cannot read it, with 2 if settings, the state file, the web configuration or the "
+        "address cannot be used.",
     )
     one.add_argument("--version", action="version", version=f"librechat-exporter {__version__}")
     commands = one.add_mutually_exclusive_group()

@@ -29,7 +29,7 @@ def hours_and_days(
     oracle = Oracle(documents, now)
     counted: Hourly = defaultdict(float)
     days: dict[date, set[str | None]] = {}
-    oldest = (now - max(longest, timedelta(days=32))).replace(minute=0, second=0, microsecond=0)
+    oldest = (now - max(longest, timedelta(days=35))).replace(minute=0, second=0, microsecond=0)
     for message in oracle.counted(oracle.messages):
         if created_within(message, now - timedelta(days=_DAYS), now) and user(message) is not None:
             days.setdefault(message["createdAt"].astimezone(ZoneInfo(timezone)).date(), set()).add(user(message))

@@ -402,6 +402,9 @@ class Oracle:
             self._add("librechat_balance_credits", left)
 
     def _things_of_windows(self, there: Mapping[str, list[Document]], windows: Mapping[str, timedelta]) -> None:
+        first = self.starts["monthly"]
+        ended = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+        self._add("librechat_month_end_timestamp_seconds", ended.timestamp())
         for window, length in windows.items():
             if "agentapikeys" in there:
                 used = [one for one in there["agentapikeys"] if self._is_in(one, length, "lastUsedAt")]
@@ -440,7 +443,7 @@ class Oracle:
         return created_within(document, start - timedelta(milliseconds=1), self.now, field)
 
     def _windows(self, there: Mapping[str, list[Document]], windows: Mapping[str, timedelta], external: str) -> None:
-        longest = max(timedelta(days=32), *windows.values())
+        longest = max(timedelta(days=35), *windows.values())
         for window, length in windows.items():
 
             def recent(name: str, length: timedelta = length) -> list[Document]:

@@ -27,7 +27,7 @@ LAYERS = (
     ("metrics", "refreshed"),
     ("settings", "ending"),
     ("prices", "user_ids"),
-    ("faults", "log_lines"),
+    ("faults", "log_lines", "strict_yaml"),
 )
 # These share a layer, and do not know each other.
 APART = ({"collector", "historic"}, {"self_metrics", "collectors"})

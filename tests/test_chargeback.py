@@ -230,6 +230,19 @@ def test_users_who_are_too_many_count_as_other(people: Database[Document], expor
     assert values["librechat_exporter_label_values_dropped_total", (("label", "user"),)] == 3
 
 
+def test_members_of_groups_that_are_too_many_are_not_counted_together(
+    people: Database[Document], exporter: MakeExporter
+) -> None:
+    """Ann is in two groups; whoever is in several that are dropped would count several times."""
+    people["groups"].insert_one({"name": "Arts", "memberIds": [str(ANN)], "source": "local"})
+    people["messages"].insert_one(message(NOW, 1, user=str(ANN)))
+    one = exporter(NOW, **ON)
+    one.daemon.ledger._guard._limits = {"group": 1}
+    values = one.scrape()
+    assert list(of(values, "librechat_group_active_users", "group").values()) == [1]
+    assert of(values, "librechat_group_messages_total", "group")["other"] == 2
+
+
 def test_users_named_in_another_way_start_afresh(
     people: Database[Document], exporter: MakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:

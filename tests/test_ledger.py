@@ -27,8 +27,8 @@ from pymongo.database import Database
 
 from librechat_exporter.folds.messages import SEEN
 from librechat_exporter.ledger.fold import Cache, Reading
-from librechat_exporter.ledger.last_seen import SEEN_KEPT
 from librechat_exporter.ledger.state_file import Seen
+from librechat_exporter.ledger.windowed import HOURS_KEPT
 from librechat_exporter.librechat.database import LibreChat
 from librechat_exporter.metrics.guard import LabelGuard
 from librechat_exporter.metrics.samples import Samples
@@ -401,7 +401,7 @@ def test_users_last_seen_long_ago_are_forgotten(
     database["messages"].insert_many([message(NOW, 1), message(NOW - timedelta(days=20), 2, user="u2")])
     one = exporter(NOW)
     one.scrape()
-    assert one.daemon.ledger.totals.count_seen(SEEN, NOW - SEEN_KEPT) == 2
+    assert one.daemon.ledger.totals.count_seen(SEEN, NOW - HOURS_KEPT) == 2
     one.close()
     later = exporter(NOW + timedelta(days=20))
     later.daemon.ledger.tick()

@@ -43,6 +43,12 @@ def test_the_name_counts_before_patterns_and_patterns_in_their_order(tmp_path: P
     assert price.source == "prices.yml: gpt-*"
 
 
+def test_a_name_that_looks_like_a_pattern_is_its_own(tmp_path: Path) -> None:
+    found = of_file(tmp_path, '"llama[70b]": {input: 1, output: 2}\n')
+    assert per_million(found.price("Llama[70b]", DAY)) == (1, 2, 1, 1)
+    assert per_million(found.price("llama7", DAY)) == (1, 2, 1, 1)
+
+
 def test_a_price_is_looked_up_once_for_a_model_and_a_day() -> None:
     """Millions of transactions ask for it."""
     asked: list[tuple[str, date | None]] = []
@@ -91,6 +97,8 @@ def test_litellms_price_list_is_read(tmp_path: Path) -> None:
         ("", "must have prices by models, such as gpt-4o"),
         ("- gpt-4o", "must have prices by models"),
         ("a: {input: 1, output: [", "line 1: is not YAML"),
+        ("a: {input: 1, output: 2}\na: {input: 3, output: 4}", "'a' is there twice"),
+        ("a: {input: 1, output: 2}\nA: {input: 3, output: 4}", "'A' is there twice; case does not count"),
         ("a: 3", "'a': Input should be a valid dictionary"),
         ("a: []", "'a': List should have at least 1 item"),
         ("a: {input: 1}", "'a': output: Field required"),
@@ -117,7 +125,7 @@ def test_the_documentations_example_is_read(tmp_path: Path) -> None:
     [example] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "chargeback.md").read_text(), re.DOTALL)
     found = of_file(tmp_path, example)
     assert per_million(found.price("claude-sonnet-4", date(2026, 6, 30))) == (3, 15, 0.3, 3.75)
-    assert per_million(found.price("claude-sonnet-4", date(2026, 7, 1))) == (2, 10, 2, 2)
+    assert per_million(found.price("claude-sonnet-4", date(2026, 7, 1))) == (2, 10, 0.2, 2.5)
 
 
 def test_the_providers_prices_are_found_by_the_models_name() -> None:

@@ -115,6 +115,7 @@ def test_hashes_follow_the_setting(
 
     hashed = {"state_user_ids": "hash", "user_id_salt": SALT}
     assert seen() == (1, {str(USER)})
+    stored = list(database["messages"].find())
     database["messages"].delete_many({})
     with monkeypatch.context() as patch, suppress(sqlite3.OperationalError):
         patch.setattr(State, "keep", refuse)  # it is not hashed twice because of that
@@ -123,5 +124,12 @@ def test_hashes_follow_the_setting(
     assert value == 1
     assert held == {keyed_hash(SALT)(str(USER))}
     assert seen(**hashed) == (1, held)
-    assert seen(state_user_ids="hash", user_id_salt=SALT + "other")[0] == 0
-    assert "the unique users of the past are forgotten" in caplog.text
+    other = {"state_user_ids": "hash", "user_id_salt": SALT + "other"}
+    one = exporter(**other)
+    assert one.folded().scrape()[unique] == 0, "the chats are gone"
+    one.close()
+    database["messages"].insert_many(stored)
+    one = exporter()
+    assert one.folded().scrape()[unique] == 1, "it is counted anew from what is stored"
+    one.close()
+    assert "unique users are counted anew from what is stored" in caplog.text

@@ -5,17 +5,19 @@ import itertools
 import logging
 import sqlite3
 import time
+from collections import defaultdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from bson import ObjectId
 from pymongo.database import Database
 
 from librechat_exporter.cli import forget_label
 from librechat_exporter.ledger.state_file import State, StateError, StateInUseError
 from librechat_exporter.settings import Settings
-from tests.chats import MESSAGES, NOW, message, set_clock
+from tests.chats import MESSAGES, NOW, message, object_id, set_clock
 from tests.conftest import Document, Exporter, MakeExporter, MakeProcess
 from tests.meanings import Values
 
@@ -113,6 +115,38 @@ def test_a_label_value_gives_its_place_back(
     values = two.scrape()
     assert per_model(values) == {"model-1": 1, "other": 1, "new": 1}
     assert values[MESSAGES] == 4
+
+
+@pytest.mark.parametrize("limit", [{"max_label_values": 2}, {"max_series": 2}], ids=["values", "series"])
+def test_what_is_open_counts_once_when_a_limit_is_raised(
+    database: Database[Document], exporter: MakeExporter, limit: dict[str, Any]
+) -> None:
+    """What counted under `other` stays there, also what is written later of the same answers."""
+    messages = [message(NOW, number, model=f"model-{number}", tokenCount=10) for number in range(5)]
+    billed = {"user": ObjectId(), "tokenType": "completion", "context": "message", "createdAt": NOW}
+    bills = [
+        billed | {"_id": object_id(NOW, n), "model": f"model-{n}", "rawAmount": -100, "tokenValue": -1_000_000}
+        for n in range(5)
+    ]
+    database["messages"].insert_many(messages)
+    database["transactions"].insert_many(bills)
+
+    def told(one: Exporter) -> tuple[float, ...]:
+        values = one.scrape()
+        one.daemon.ledger.tick()
+        values = one.scrape()
+        one.close()
+        names = ("messages_per_model", "output_tokens_per_model", "llm_cost_usd")
+        sums: dict[str, float] = defaultdict(float)
+        for (name, _), value in values.items():
+            sums[name] += value
+        return tuple(sums[f"librechat_{name}_total"] for name in names)
+
+    assert told(exporter(NOW, **limit)) == (5, 50, 5)
+    assert told(exporter(NOW)) == (5, 50, 5)
+    database["messages"].update_many({}, {"$set": {"tokenCount": 12}})
+    assert told(exporter(NOW)) == (5, 60, 5)
+    assert told(exporter(NOW, **limit)) == (5, 60, 5)
 
 
 def test_the_command_line_forgets_a_label_value(database: Database[Document], process: MakeProcess) -> None:

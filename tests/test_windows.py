@@ -283,3 +283,19 @@ def test_a_month_begins_with_the_month_where_the_operator_is(
     values = exporter(NOW, usage_windows="month,7d", metrics_timezone="Europe/Berlin").scrape()
     assert of(values, "answers_per_model", window="month") == 1
     assert of(values, "answers_per_model", window="7d") == 2
+
+
+@pytest.mark.parametrize(
+    ("timezone", "now", "end"),
+    [
+        ("UTC", datetime(2026, 3, 10, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)),
+        ("Europe/Berlin", datetime(2026, 2, 28, 23, tzinfo=UTC), datetime(2026, 3, 31, 22, tzinfo=UTC)),
+        ("America/Los_Angeles", datetime(2026, 1, 1, 7, tzinfo=UTC), datetime(2026, 1, 1, 8, tzinfo=UTC)),
+    ],
+)
+def test_the_end_of_the_month_is_told(
+    database: Database[Document], exporter: MakeExporter, timezone: str, now: datetime, end: datetime
+) -> None:
+    database["messages"].insert_one(answer(now, 1))
+    values = exporter(now, metrics_timezone=timezone).scrape()
+    assert values["librechat_month_end_timestamp_seconds", ()] == end.timestamp()

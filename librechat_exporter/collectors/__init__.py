@@ -13,7 +13,7 @@ from librechat_exporter.folds.documents import DocumentsFold
 from librechat_exporter.folds.messages import MESSAGES, MessagesFold
 from librechat_exporter.folds.transactions import TRANSACTIONS, TransactionsFold
 from librechat_exporter.ledger.fold import Counting, Fold
-from librechat_exporter.ledger.last_seen import SEEN_KEPT, USERS_HELD
+from librechat_exporter.ledger.last_seen import USERS_HELD
 from librechat_exporter.ledger.windowed import HOUR, Windows
 from librechat_exporter.settings import Settings
 
@@ -45,7 +45,7 @@ def _fold(
         return MessagesFold(
             countings,
             mirrored,
-            max(SEEN_KEPT, kept) + HOUR,
+            kept + HOUR,
             settings.metrics_timezone,
             settings.hold_user(USERS_HELD),
             settings.name_user,

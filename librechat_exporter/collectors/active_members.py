@@ -13,6 +13,7 @@ from librechat_exporter.collector import Collector, Scrape, Shown, Values
 from librechat_exporter.folds.messages import MESSAGES, SEEN
 from librechat_exporter.ledger import Ledger
 from librechat_exporter.librechat.members import NOBODY, Member
+from librechat_exporter.metrics.guard import OTHER
 from librechat_exporter.metrics.metric import WINDOW, Family, LabelValues, Metric
 from librechat_exporter.refreshed import Refreshed
 from librechat_exporter.settings import Settings
@@ -79,6 +80,9 @@ class _MembersCollector(Collector):
         for metric in self.metrics:
             for labels, value in values[metric].items():
                 samples.add(metric, value, *labels)
+            if metric is _GROUP_USERS:  # members of several groups that a limit drops would count several times
+                for series in [one for one in samples if one[1][0] == OTHER]:
+                    del samples[series]
             if values[metric]:
                 yield samples.family(metric)
 

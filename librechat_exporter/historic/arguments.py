@@ -31,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    dates = one.add_argument_group("days", "without any of these: what is missing of the last 30 days, and what is new, up to yesterday")
+    without = "without any of these: what is missing of the last 30 days, and what is new, up to yesterday"
+    dates = one.add_argument_group("days", without)
     dates.add_argument("start", nargs="?", type=_day, metavar="START", help="first day, such as 2024-01-01")
     dates.add_argument("end", nargs="?", type=_day, metavar="END", help="last day, included, such as 2024-12-31")
     dates.add_argument("--start-date", type=_day, metavar="DAY", help="the same as START")

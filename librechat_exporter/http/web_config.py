@@ -6,14 +6,14 @@ know, or that is not implemented here, is an error and not ignored.
 
 import re
 import ssl
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from librechat_exporter import strict_yaml
 from librechat_exporter.faults import why
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -199,37 +199,20 @@ class Loaded:
 def load(path: Path) -> Loaded:
     """Raises AccessError."""
     try:
-        told = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+        told = strict_yaml.load(path.read_text(encoding="utf-8"))
         config = WebConfig.model_validate({} if told is None else told)
         tls = config.tls_server_config
         return Loaded(config, tls.context(path.parent) if tls is not None else None)
     except OSError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path} cannot be read: {error.strerror}") from None
-    except _TwiceError as error:
+    except strict_yaml.TwiceError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {error} is there twice") from None
     except ValidationError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {'; '.join(_problems(error))}") from None
     except AccessError as error:
         raise AccessError(f"WEB_CONFIG_FILE {path}: {error}") from None
-    # PyYAML lets Python's own through, of dates, numbers and tags that do not fit.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+    except strict_yaml.YAML_ERRORS:
         raise AccessError(f"WEB_CONFIG_FILE {path} is not YAML, or holds a value that is none") from None
-
-
-class _TwiceError(Exception):
-    """Its text is the key."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Of two equal keys YAML's loader takes the second, silently: users, for one, would be gone."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        merged = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merged]
-        twice = [key for number, key in enumerate(keys) if key in keys[:number]]
-        if twice:
-            raise _TwiceError(str(twice[0]))
-        return super().construct_mapping(node, deep)
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from librechat_exporter.librechat.models import Model, model_of
+from librechat_exporter.metrics.guard import OTHER
 from librechat_exporter.metrics.metric import Series
 
 _SHAPES_REMEMBERED = 5_000
@@ -87,6 +88,32 @@ class Cell:
             Pins(model_of(pins[0]), *pins[1:]) if pins else None,
             settled=frozenset(settled),
         )
+
+
+def under_other(
+    held: Mapping[Series, float], found: Mapping[Series, float], windowed: Collection[str]
+) -> Mapping[Series, float]:
+    """What a document is found to count as; what of it was counted under `other` stays there, though there is a place
+    for it by now: a limit was raised, or a label was forgotten. windowed: metrics that follow what is found.
+    """
+    left = [
+        series
+        for series, amount in held.items()
+        if OTHER in series[1] and amount > found.get(series, 0) and series[0] not in windowed
+    ]
+    if not left:
+        return found
+    counted: dict[Series, float] = {}
+    for series, amount in found.items():
+        place = series if series in held else next((one for one in left if _includes(one, series)), series)
+        counted[place] = counted.get(place, 0) + amount
+    return counted
+
+
+def _includes(other: Series, series: Series) -> bool:
+    """The series would be that one, of the same metric, if some of its labels had no place."""
+    pairs = zip(other[1], series[1], strict=False)
+    return other[0] == series[0] and all(one in (OTHER, value) for one, value in pairs)
 
 
 def _one(series: Series) -> Series:

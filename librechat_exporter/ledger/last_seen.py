@@ -15,8 +15,6 @@ from librechat_exporter.user_ids import UserKey, raw
 
 log = logging.getLogger(__name__)
 
-# Longer than a month.
-SEEN_KEPT = timedelta(days=35)
 # Of users seen with things that have names, so many pairs are held; later ones are not counted.
 MOST_PAIRS = 200_000
 _TIMES_REMEMBERED = 20
@@ -54,7 +52,8 @@ class LastSeen:
         self._snapshots: dict[str, dict[str, float]] = {}
 
     def _load(self) -> Seen:
-        """Users whose ids are in the file become hashes if they should be. What cannot be changed is forgotten."""
+        """Users whose ids are in the file become hashes if they should be. Others are forgotten, and history is folded
+        for them again."""
         seen = self._state.seen()
         wanted, held = self.user_key(USERS_HELD), self._state.kept(USERS_HELD)
         if held == wanted or not (seen or held):
@@ -63,8 +62,9 @@ class LastSeen:
         if held in (None, raw(USERS_HELD)):
             seen = {kind: {self.user_key(user): time for user, time in users.items()} for kind, users in seen.items()}
         else:
-            log.warning("STATE_USER_IDS or USER_ID_SALT has changed: the unique users of the past are forgotten")
-            seen = {}
+            log.warning("STATE_USER_IDS or USER_ID_SALT has changed: unique users are counted anew from what is stored")
+            self._state.replace_seen({}, USERS_HELD, wanted, anew={kind.partition(_OF)[0] for kind in seen})
+            return {}
         self._state.replace_seen(seen, USERS_HELD, wanted)
         return seen
 

@@ -25,7 +25,7 @@ from librechat_exporter.ledger.binding import Binding, Verdict
 from librechat_exporter.ledger.clock import Clock
 from librechat_exporter.ledger.fold import Fold, Reading, kept_from
 from librechat_exporter.ledger.history import Folded, History
-from librechat_exporter.ledger.last_seen import SEEN_KEPT, LastSeen
+from librechat_exporter.ledger.last_seen import LastSeen
 from librechat_exporter.ledger.membership import Membership
 from librechat_exporter.ledger.open_documents import MOST_LAG, OpenDocuments
 from librechat_exporter.ledger.reading import Row
@@ -86,7 +86,7 @@ class Ledger:
         self._guard = guard
         kept = state.kept(_CLOCK)
         self._clock = Clock(float(kept) if kept is not None else None, monotonic)
-        self._last_seen = LastSeen(state, max(SEEN_KEPT, windows.kept) + HOUR, hold_user)
+        self._last_seen = LastSeen(state, windows.kept + HOUR, hold_user)
         self._saving = Saving(state, guard, self._last_seen)
         self._sources = {fold.name: self._load(fold) for fold in folds}
         self.totals = Totals(self._sources.values(), self._lock, windows, self._last_seen)

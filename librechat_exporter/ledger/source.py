@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bson import ObjectId
 
-from librechat_exporter.ledger.cell import Cell
+from librechat_exporter.ledger.cell import Cell, under_other
 from librechat_exporter.ledger.families import Families
 from librechat_exporter.ledger.fold import Cache, Fold, Found
 from librechat_exporter.ledger.recent import Recent
@@ -262,11 +262,12 @@ class Source:
             return cell
         samples = cell.samples()
         before = dict(samples)
-        for series in samples.keys() | found.samples.keys():
+        counts_as = under_other(samples, found.samples, self._windowed)
+        for series in samples.keys() | counts_as.keys():
             name = series[0]
             if name in cell.settled or name not in self.totals:
                 continue
-            was, now = samples.get(series, 0), found.samples.get(series, 0)
+            was, now = samples.get(series, 0), counts_as.get(series, 0)
             if name in self._windowed:
                 self.add(series, now - was)
                 samples[series] = now

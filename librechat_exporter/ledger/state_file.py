@@ -319,9 +319,10 @@ class State:
         row = self._connection.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
         return row[0] if row is not None else None
 
-    def replace_seen(self, seen: Seen, name: str, value: str) -> None:
-        """With a text for kept(), which says what they are now."""
+    def replace_seen(self, seen: Seen, name: str, value: str, anew: Iterable[str] = ()) -> None:
+        """With a text for kept(), which says what they are now. anew: kinds that miss all history from now on."""
         with self._connection as connection:
+            connection.executemany("DELETE FROM metric WHERE name = ?", [(kind,) for kind in anew])
             connection.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
             connection.execute("DELETE FROM last_seen")
             connection.executemany("INSERT INTO last_seen VALUES (?, ?, ?)", _rows(seen))

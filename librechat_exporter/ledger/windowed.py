@@ -12,8 +12,8 @@ from librechat_exporter.metrics.metric import LabelValues, Series
 from librechat_exporter.settings import MONTH
 
 HOUR = timedelta(hours=1)
-# Longer than a month.
-HOURS_KEPT = timedelta(days=32)
+# Longer than a month, and so long users count as seen.
+HOURS_KEPT = timedelta(days=35)
 
 
 def hour_of(moment: datetime) -> int:

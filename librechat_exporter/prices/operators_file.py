@@ -16,9 +16,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from librechat_exporter import strict_yaml
 from librechat_exporter.faults import why
 from librechat_exporter.prices.price import Price, PriceList
 
@@ -69,12 +69,13 @@ class FilePrices(PriceList):
         super().__init__()
         self._name = name
         self._entries = {model.lower(): sorted(some, key=lambda one: one.valid_from) for model, some in entries.items()}
-        self._patterns = [model for model in self._entries if _is_pattern(model)]
+        self._patterns = [model for model in self._entries if any(one in model for one in "*?[")]
 
     def look_up(self, model: str, day: date | None) -> Price | None:
         name = model.lower()
-        is_named = name in self._entries and not _is_pattern(name)
-        matched = name if is_named else next((one for one in self._patterns if fnmatchcase(name, one)), None)
+        matched = (
+            name if name in self._entries else next((one for one in self._patterns if fnmatchcase(name, one)), None)
+        )
         if matched is None:
             return None
         valid = [one for one in self._entries[matched] if day is None or one.valid_from <= day]
@@ -86,10 +87,6 @@ class FilePrices(PriceList):
         return Price.of_million(source, one.input, one.output, one.cache_read, one.cache_write)
 
 
-def _is_pattern(model: str) -> bool:
-    return any(one in model for one in "*?[")
-
-
 def read_file(path: Path) -> FilePrices:
     """Raises ValueError, whose text says what is wrong."""
     content = _content(path)
@@ -99,6 +96,8 @@ def read_file(path: Path) -> FilePrices:
         return FilePrices(path.name, _of_litellm(content))
     entries: dict[str, Sequence[_Entry]] = {}
     for model, told in content.items():
+        if str(model).lower() in map(str.lower, entries):
+            raise ValueError(f"{path}: {model!r} is there twice; case does not count")
         try:
             entries[str(model)] = _ENTRIES.validate_python(told if isinstance(told, list) else [told])
         except ValidationError as error:
@@ -116,9 +115,10 @@ def _content(path: Path) -> Any:
     except UnicodeError:
         raise ValueError(f"{path} is not UTF-8") from None
     try:
-        return json.loads(text, parse_float=Decimal) if path.suffix == ".json" else yaml.safe_load(text)
-    # PyYAML lets Python's own through, of tags that do not fit.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        return json.loads(text, parse_float=Decimal) if path.suffix == ".json" else strict_yaml.load(text)
+    except strict_yaml.TwiceError as error:
+        raise ValueError(f"{path}: {str(error)!r} is there twice") from None
+    except strict_yaml.YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         line = getattr(error, "lineno", mark.line + 1 if mark is not None else None)
         where = f", line {line}" if line is not None else ""

@@ -124,7 +124,7 @@ def test_a_window_ends_to_the_hour_and_the_longest_is_all_that_is_kept(
         assert of(values, "unique_users") == (expected or 0)
         assert of(values, "answers_per_model", window="2d") == 1
     one.close()
-    later = next_hour + timedelta(days=33)
+    later = next_hour + timedelta(days=36)
     one = exporter(later, usage_windows="1d,2d")
     database["messages"].insert_one(answer(later, 2))  # a clock is believed as far as documents tell
     one.daemon.ledger.tick()

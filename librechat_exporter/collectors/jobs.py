@@ -8,7 +8,8 @@ from librechat_exporter.settings import Settings
 
 _STATES = Metric(
     name="librechat_job_states",
-    help="Jobs by their state now, as far as LibreChat keeps them; job is the collection",
+    help="Jobs by their state now, as far as LibreChat keeps them; job, for which Prometheus writes "
+    "exported_job, is the collection",
     type="gauge",
     kind="is",
     labels=("job", "state"),

@@ -139,7 +139,7 @@ def _tiles(by_hour: _ByHour, today: slice, month: slice, name: str) -> list[Tile
     if hours.WAITS in by_hour:
         tiles.append(_waiting_time(by_hour[hours.WAITS], today))
     if hours.CREDITS in by_hour and by_hour[hours.CREDITS] == {}:  # it may bill nothing at all: that is no 0
-        tiles += [Tile(title, _NONE, "nothing was billed in 32 days") for title in ("Tokens today", "Cost this month")]
+        tiles += [Tile(title, _NONE, "nothing was billed in 35 days") for title in ("Tokens today", "Cost this month")]
     elif hours.CREDITS in by_hour:
         cost, cost_of_month = since(today, hours.CREDITS), since(month, hours.CREDITS)
         tiles += [

@@ -9,7 +9,7 @@ HEALTH: Rows = {
         number("MongoDB answers", f"min(librechat_up{{{I}}})", steps=BAD_BELOW_ONE),
         number("State on disk", f"min(librechat_exporter_state_persistent{{{I}}})", steps=BAD_BELOW_ONE),
         number(
-            "History folded",
+            "History counted",
             f"min(librechat_exporter_history_progress_ratio{{{I}}})",
             "percentunit",
             steps=BAD_BELOW_ONE,

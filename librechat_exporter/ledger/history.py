@@ -133,10 +133,10 @@ class History:
         elif took > _CHUNK_SECONDS * 2:
             source.chunk = max(least, source.chunk // 2)
         if source.history_folded.is_set():
-            log.info("History of %s is folded", source.fold.name)
+            log.info("History of %s is counted", source.fold.name)
         elif started - source.logged > _PROGRESS_LOG_SECONDS:
             source.logged = started
-            log.info("History of %s: %.0f %% folded", source.fold.name, 100 * source.progress())
+            log.info("History of %s: %.0f %% counted", source.fold.name, 100 * source.progress())
 
     def _read_chunk(self, source: Source, bounds: tuple[bytes, bytes], names: frozenset[str]) -> None:
         start, end = bounds

@@ -139,7 +139,7 @@ class Ledger:
         self._check_identity(now)
         self._plan(source, now)
         if source.is_pending() and not source.history_folded.wait(max(0.0, deadline - time.monotonic())):
-            raise HistoryPendingError(f"{source.progress():.0%} of the history of {name} is folded")
+            raise HistoryPendingError(f"{source.progress():.0%} of the history of {name} is counted")
         if not source.is_read:
             self._open.read_all(source, now, deadline)
         self._open.read_new(source, now, deadline, since)

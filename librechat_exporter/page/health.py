@@ -47,7 +47,7 @@ def readiness(status: Status) -> list[str]:
     fault = status.fault()
     if fault is not None:
         fault = re.split("[:;] ", fault)[0]
-    history = [f"the history of {source} is folded to {share:.0%}" for source, share in status.pending().items()]
+    history = [f"the history of {source} is counted to {share:.0%}" for source, share in status.pending().items()]
     return [fault, *history] if fault is not None else history
 
 

@@ -88,6 +88,7 @@ class Daemon:
         self.runner.stop()
         server.stop()
         self.ledger.close(seconds=1.0)
+        self._examined.join(1.0)
         log.info("Stopped")
 
     # What the page and the health checks ask: Status.

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pymongo
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,6 +37,10 @@ from tools.mongod import Mongod
 from tools.private_server import die_with_parent, free_port
 
 Document = dict[str, Any]
+
+# By the clock, an example takes as long as the machine is busy.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 METRICS_PY = Path(__file__).parent.parent / "metrics.py"
 _SYSTEM = Path("/etc/os-release")

@@ -1,5 +1,6 @@
 """Every metric has something to tell in this small database, and whatever is of a person is marked in it."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 from bson import ObjectId
@@ -125,6 +126,13 @@ def people(now: datetime) -> dict[str, list[Document]]:
         "mcpservers": [named | {"serverName": marked("server"), "config": {"url": marked("url")}}],
         "agentapikeys": [{"userId": USER, "name": marked("name"), "keyHash": marked("hash"), "lastUsedAt": now}],
     }
+
+
+def within_a_month() -> datetime:
+    """Now, but not in the last minute of a month: who wrote then is soon no user of the month."""
+    while (now := datetime.now(UTC)).month != (now + timedelta(minutes=1)).month:
+        time.sleep(1)
+    return now
 
 
 def fill(database: Database[Document], now: datetime) -> None:

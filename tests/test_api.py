@@ -135,16 +135,16 @@ def test_a_slow_answer_delays_no_scrape(
 ) -> None:
     database["messages"].insert_one({})
     monkeypatch.setattr(api, "_PATIENCE_SECONDS", 0.2)
-    one = exporter(librechat_url=librechat(200, 1))
+    one = exporter(librechat_url=librechat(200, 3))
     started = time.monotonic()
     values = one.scrape()
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 2.9
     assert UP not in values
     assert values[SUCCESS] == 0
-    time.sleep(1)
+    time.sleep(3)
     values = one.scrape()
     assert (values[UP], values[SUCCESS]) == (1, 1)
-    assert values[SECONDS] == pytest.approx(1, abs=0.4)
+    assert values[SECONDS] == pytest.approx(3, abs=1)
 
 
 def test_a_server_that_accepts_tls_and_stays_silent_is_down(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,9 +113,9 @@ def test_a_mongodb_that_nobody_answers_for_is_told_in_a_line(start: StartDemo, t
     uri = f"mongodb://me:s3cret@127.0.0.1:{free_port()}/"
     started = time.monotonic()
     demo = start(MONGODB_TEST_URI=uri, DEMO_PORT=str(free_port()))
-    output, _ = demo.communicate(timeout=30)
+    output, _ = demo.communicate(timeout=60)
     assert demo.returncode == 1
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 28, "PyMongo's own patience is 30 s"
     [line] = output.splitlines()
     assert line.startswith("MONGODB_TEST_URI cannot be used: ServerSelectionTimeoutError")
     assert "s3cret" not in line

@@ -81,12 +81,14 @@ def days_are_whole(metrics: Metrics) -> None:
     """Every day that is there is in all tables that an export of its fills, and no other day is in any."""
     if metrics.rows("SHOW TABLES LIKE 'export_runs'") == []:
         return
+    metrics.rows("START TRANSACTION WITH CONSISTENT SNAPSHOT")  # who was killed may have a commit under way
     users = {day for (day,) in metrics.rows("SELECT date FROM daily_users")}
     for table in DAILY:
         days = {day for (day,) in metrics.rows(f"SELECT DISTINCT date FROM {table.name}")}  # noqa: S608
         assert days <= users, table.name
         if table.name in ("daily_messages", "daily_messages_by_model", "daily_tokens_by_user", "daily_cost_by_model"):
             assert days == users, table.name
+    metrics.rows("COMMIT")
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.slow)])
@@ -222,7 +224,11 @@ def test_a_deadlock_is_tried_again(lone: Metrics, private_mariadb: MariaDB, capl
     cursor.fetchall()
     writing = threading.Thread(target=one.write, args=(a_day(date(2026, 3, 1), 6), {}), kwargs={"force": False})
     writing.start()
-    time.sleep(0.5)
+    waits = "SELECT 1 FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
+    end = time.monotonic() + 20
+    while not lone.rows(waits):
+        assert time.monotonic() < end
+        time.sleep(0.2)  # asked more often, InnoDB tells what it told before
     cursor.execute("SELECT * FROM daily_users WHERE date = '2026-03-01' FOR UPDATE")
     cursor.fetchall()
     cursor.execute("ROLLBACK")
@@ -258,7 +264,7 @@ def test_mongodb_killed_within_a_day(
 
     with monkeypatch.context() as patch:
         patch.setattr("librechat_exporter.historic.day.read_charged", killing)
-        monkeypatch.setattr("librechat_exporter.historic.export._DAY_SECONDS", 3)
+        patch.setattr("librechat_exporter.historic.export._DAY_SECONDS", 3)
         assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr().err
     failed = [day for (day,) in metrics.rows("SELECT date FROM daily_users ORDER BY date")]
@@ -368,8 +374,17 @@ def tried(said: str, caplog: pytest.LogCaptureFixture, **settings: Any) -> int:
     return caplog.text.count("; try ")
 
 
-def test_a_name_that_nobody_knows_is_tried_once_more(caplog: pytest.LogCaptureFixture) -> None:
-    assert tried("2003 .*Name or service not known", caplog, mysql_host="mariadb.invalid") == 1
+@pytest.mark.parametrize(("number", "times"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 4)])
+def test_a_name_that_nobody_knows_is_tried_once_more(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, number: int, times: int
+) -> None:
+    """Not one that the DNS cannot tell just now."""
+
+    def unknown(*_arguments: object, **_named: object) -> None:
+        raise socket.gaierror(number, "it is not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert tried("2003 .*it is not known", caplog, mysql_host="mariadb.invalid") == times
 
 
 def test_a_server_that_stays_silent_is_tried_again(

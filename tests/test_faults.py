@@ -203,6 +203,7 @@ def test_a_wrong_database_name(
     database["messages"].insert_one({"messageId": "m1"})
     one = process(MONGODB_DATABASE="librechat_misspelt").start()
     assert MESSAGES not in one.scrape()
+    wait_for_line(one, "has no collection")
     one.stop()
     [line] = [line for line in one.log.splitlines() if "has no collection" in line]
     assert "The database 'librechat_misspelt' has no collection `messages`" in line
@@ -210,11 +211,19 @@ def test_a_wrong_database_name(
     assert "librechat_misspelt" not in client.list_database_names()
 
 
+def wait_for_line(one: Process, text: str) -> None:
+    end = time.monotonic() + 20
+    while text not in one.log:
+        assert time.monotonic() < end, one.log
+        time.sleep(0.05)
+
+
 def test_without_librechats_indexes(process: MakeProcess, database: Database[Document]) -> None:
     database["messages"].insert_one({"messageId": "m1", "createdAt": datetime.now(UTC)})
     database["messages"].create_index("createdAt")
     one = process().start()
     assert one.scrape()["librechat_messages_5m", ()] == 1
+    wait_for_line(one, "has no index")
     one.stop()
     assert one.log.count("has no index") == 1
     assert "messages.messageId has no index" in one.log
@@ -228,8 +237,7 @@ def test_killed_at_any_moment_no_counter_falls(process: MakeProcess, database: D
         while not stop.is_set():
             sent[0] += 1
             database["messages"].insert_one({"messageId": f"m{sent[0]}", "isCreatedByUser": False, "tokenCount": 3})
-            if sent[0] % 50 == 0:
-                time.sleep(0.05)
+            time.sleep(0.002)  # on a slow machine, too, no more than a scrape reads in its time
 
     one = process().start()
     one.scrape()
@@ -244,12 +252,13 @@ def test_killed_at_any_moment_no_counter_falls(process: MakeProcess, database: D
             one.stop(9)
             scrapes.join()
             one.start()
-            value = one.scrape()[MESSAGES]
+            value = shown_messages(one)
             assert value >= shown
             shown = value
     finally:
         stop.set()
         thread.join()
+    shown_messages(one)
     values = one.scrape()
     assert values[MESSAGES] == sent[0]
     assert values["librechat_output_tokens_total", ()] == 3 * sent[0]
@@ -259,6 +268,14 @@ def test_killed_at_any_moment_no_counter_falls(process: MakeProcess, database: D
     one.stop(9)
     with closing(sqlite3.connect(one.folder / "ledger.sqlite")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def shown_messages(one: Process) -> float:
+    """As soon as a scrape is not late."""
+    end = time.monotonic() + 60
+    while MESSAGES not in (values := one.scrape()):
+        assert time.monotonic() < end, one.log
+    return values[MESSAGES]
 
 
 def _scrape_until_it_dies(one: Process) -> None:

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from librechat_exporter.folds.messages import SEEN
+from librechat_exporter.folds.messages import SEEN, MessagesFold
 from librechat_exporter.ledger.fold import Cache, Reading
 from librechat_exporter.ledger.state_file import Seen
 from librechat_exporter.ledger.windowed import HOURS_KEPT
@@ -340,32 +340,32 @@ def test_sums_do_not_depend_on_their_order(
     assert shown[0]["librechat_answer_seconds_sum", (("model", "gpt-4o"),)] == 10
 
 
-def test_counters_are_absent_until_history_is_folded(database: Database[Document], exporter: MakeExporter) -> None:
+def test_counters_are_absent_until_history_is_folded(
+    database: Database[Document], exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database["messages"].insert_many([message(NOW - timedelta(days=1), n) for n in range(50)])
-    one = exporter(NOW)
-    fold, go = MESSAGES_FOLD.fold_history, threading.Event()
+    fold, go = MessagesFold.fold_history, threading.Event()
 
     def slow(*arguments: Any) -> Any:
-        go.wait(10)
+        go.wait(30)
         return fold(*arguments)
 
-    source = one.daemon.ledger._sources["messages"]
-    source.fold.fold_history = slow  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(MessagesFold, "fold_history", slow)
+    one = exporter(NOW)
     try:
-        values = one.scrape(timeout=0.3)
+        values = one.scrape(timeout=1)
         assert MESSAGES not in values
         assert values["librechat_exporter_collector_success", (("collector", "messages"),)] == 0
         assert values["librechat_conversations_total", ()] == 0
         assert any("history of messages" in reason for reason in readiness(one.daemon))
         database["messages"].insert_one(message(NOW, 99))
-        assert MESSAGES not in one.scrape(timeout=0.3)
+        assert MESSAGES not in one.scrape(timeout=1)
         go.set()
         one.scrape()  # it may share the run of the one before
         assert one.scrape()[MESSAGES] == 51
         assert readiness(one.daemon) == []
     finally:
         go.set()
-        del source.fold.fold_history
 
 
 def test_only_the_tenants_documents_count(database: Database[Document], exporter: MakeExporter) -> None:

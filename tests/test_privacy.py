@@ -13,7 +13,7 @@ from pymongo.database import Database
 from librechat_exporter.ledger.state_file import State
 from librechat_exporter.user_ids import keyed_hash
 from tests.conftest import Document, MakeExporter, MakeProcess, Process
-from tests.people import MARK, USER, fill
+from tests.people import MARK, USER, fill, within_a_month
 from tools.mongod import Mongod
 
 SALT = "0123456789abcdef-salt"
@@ -34,7 +34,7 @@ def served(one: Process) -> dict[str, str | bytes]:
 
 
 def test_nothing_of_people_is_told(process: MakeProcess, database: Database[Document], tmp_path: Path) -> None:
-    fill(database, datetime.now(UTC))
+    fill(database, within_a_month())
     """Not even of who uses it and who pays, with all of that on."""
     environment = {"LOGGING_LEVEL": "debug", "DOMAIN_METRICS": "true", "EXTERNAL_MODEL_REGEX": "gpt"}
     environment |= {"GROUP_METRICS": "true", "PER_USER_METRICS": "hash", "MODEL_PRICES": "genai-prices"}
@@ -100,7 +100,7 @@ def test_hashes_follow_the_setting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ids become hashes at the next start; from hashes there is no way back, and that is said."""
-    fill(database, datetime.now(UTC))
+    fill(database, within_a_month())
     unique = ("librechat_monthly_unique_users", ())
 
     def refuse(*_arguments: object) -> None:

@@ -70,12 +70,12 @@ def test_the_index_that_is_printed(
         return read(librechat, created)
 
     monkeypatch.setattr(ratings, "_read", slowly)
-    monkeypatch.setattr(ratings, "_NEWER_SECONDS", 2.0)
+    monkeypatch.setattr(ratings, "_NEWER_SECONDS", 4.0)
     rates = exporter()
     assert rates.scrape()["librechat_rated_messages_total", ()] == rated
     database["messages"].update_one({"feedback": {"$exists": False}}, {"$set": {"feedback": {"rating": "thumbsUp"}}})
     assert rates.scrape()["librechat_rated_messages_total", ()] == rated
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20
     while (counted := rates.scrape()["librechat_rated_messages_total", ()]) == rated and time.monotonic() < end:
         time.sleep(0.1)
     assert counted == rated + 1

@@ -84,4 +84,4 @@ def test_it_is_scraped_and_increase_is_exact(
         added = "max_over_time(librechat_messages_total[1m]) - min_over_time(librechat_messages_total[1m])"
         assert counts(server, added) == [SENT] * jobs
         assert counts(server, "resets(librechat_messages_total[1m])") == [0] * jobs
-        assert counts(server, "up") == [1] * jobs
+        wait(lambda: counts(server, "up") == [1] * jobs)

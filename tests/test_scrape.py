@@ -261,14 +261,20 @@ def test_a_scrape_starts_no_thread_and_reads_no_document_twice(
 def test_stopping_lets_a_usual_scrape_end(exporter: MakeExporter, monkeypatch: pytest.MonkeyPatch) -> None:
     one = exporter()
     recent = collector_of(one, "recent")
-    collect = recent.collect
+    collect, has_begun = recent.collect, threading.Event()
 
     def slow(given: Any) -> Any:
+        has_begun.set()
         time.sleep(0.2)
         return collect(given)
 
     monkeypatch.setattr(recent, "collect", slow)
-    threading.Timer(0.05, one.daemon.runner.stop).start()
+
+    def stop() -> None:
+        has_begun.wait(20)
+        one.daemon.runner.stop()
+
+    threading.Thread(target=stop).start()
     values = one.scrape()
     assert (values[UP], values[ACTIVE]) == (1, 0)
 

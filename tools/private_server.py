@@ -17,12 +17,19 @@ _START_SECONDS = 60
 _PR_SET_PDEATHSIG = 1
 
 
+# Bound for as long as this process lives, so that the system gives their ports to nobody who asks for any; who names
+# one, as a server does with SO_REUSEADDR, gets it.
+_HELD: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nothing listens on, and that is this process's to give away."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _HELD.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 def die_with_parent() -> None:

@@ -45,7 +45,8 @@ def tries(error: mysql.connector.Error, most: int) -> int:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return 0
-        if isinstance(cause, socket.gaierror):  # a name that the DNS does not know is most often misspelt
+        # A name that the DNS does not know is most often misspelt.
+        if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
             return min(most, 1)
     return most if error.errno in _PASSING else 0
 

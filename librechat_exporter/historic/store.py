@@ -37,6 +37,7 @@ _ANSWER_SECONDS = 300
 _LAST_SECONDS = 2, 3
 _LONGEST_WAIT = 300.0
 _RETAKE_SECONDS = 10  # until the server has noticed that the connection which held the lock is gone
+_FREED_SECONDS = 1  # the same of a run that has just ended
 _ROWS_AT_ONCE = 5000
 
 
@@ -71,7 +72,7 @@ class Store:
 
     def lock(self) -> None:
         """From now on, no other export writes into this database. Raises LockedError if one does already."""
-        self._lock_wait = 0
+        self._lock_wait = _FREED_SECONDS
         self._transaction(lambda _: None)
         self._lock_wait = _RETAKE_SECONDS
 

@@ -32,7 +32,7 @@ CHECK_SECONDS = 5.0
 
 
 class Daemon:
-    """The running exporter. Raises StateInUseError if another one has the state file, AccessError."""
+    """The running exporter. Raises StateError if the state file cannot be used, AccessError."""
 
     def __init__(
         self,

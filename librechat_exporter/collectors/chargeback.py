@@ -50,7 +50,9 @@ def _collectors(kind: str, variant: str = "") -> list[Collector]:
     messages, tokens, cost = _metrics(kind, variant)
 
     def add_messages(samples: Samples, group: MessageGroup) -> None:
-        for name, count in group.payers.get(kind, {}).items() if messages.name not in group.counted else ():
+        if messages.name in group.counted:
+            return
+        for name, count in group.payers.get(kind, {}).items():
             samples.add(messages, count, name)
 
     def add_billed(samples: Samples, billed: Billed) -> None:

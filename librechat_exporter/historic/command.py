@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from datetime import time as clock
 from pathlib import Path
 
@@ -221,7 +221,7 @@ class _Run:
                 log.warning("%s has no index, which LibreChat makes itself: every day reads all of it", index)
 
     def _plan(self) -> Plan:
-        yesterday = today(self._settings.metrics_timezone) - timedelta(days=1)
+        yesterday = today(self._settings.metrics_timezone) - ONE_DAY
         existing = self._store.days()
         return plan(
             self._days or default_range(existing, yesterday, self._options.redo),

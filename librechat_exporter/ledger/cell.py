@@ -46,12 +46,11 @@ class Cell:
         self,
         samples: Mapping[Series, float],
         pins: Pins | None = None,
-        row: int | None = None,
         settled: frozenset[str] = frozenset(),
     ) -> None:
         self.hold(samples)
         self.pins = _shared(pins)
-        self.row = row
+        self.row: int | None = None
         self.settled = _same_names(settled)
 
     def hold(self, samples: Mapping[Series, float]) -> None:

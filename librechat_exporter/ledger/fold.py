@@ -118,8 +118,7 @@ def kept_from(now: datetime, kept: timedelta) -> datetime:
 class Found(NamedTuple):
     """An open document counts as this now.
 
-    final: whether it would count the same at any later time, unless it is changed. unsettled: whether it is still being
-    written.
+    final: it would count the same at any later time, unless it is changed. unsettled: it is still being written.
     """
 
     samples: Samples
@@ -157,7 +156,7 @@ class Fold(ABC, Generic[_Group]):
 
     name: of its source. metrics: all that is counted, the ones in windows among them, which are counted by the hour.
     kinds: of the users seen that it finds. row: expressions that make a document's row, each of bounded size. mirrored:
-    by the names of metrics those of the last five minutes that are told from the same samples. reads: other collections
+    by the name of a counter, the metric that shows its last five minutes. reads: other collections
     that tell what documents count as.
     """
 

@@ -30,7 +30,7 @@ def forget_label(state: State, folds: Iterable[Fold[Any]], label: str, value: st
         series = [one for one in source.totals if is_of(one)]
         cells = {
             document: Cell(
-                {one: amount for one, amount in cell.samples().items() if not is_of(one)}, cell.pins, None, cell.settled
+                {one: amount for one, amount in cell.samples().items() if not is_of(one)}, cell.pins, cell.settled
             )
             for document, cell in source.cells.items()
             if any(map(is_of, cell.series))

@@ -55,8 +55,8 @@ class History:
         is_whole: Callable[[Source], bool],
     ) -> None:
         """read: what a source's fold reads with. add: adds what was folded of a range. kept_from: where windows begin,
-        as far as the clock can be trusted. pass_over: notes a document that cannot be read. is_whole: whether
-        all that a source reads is there.
+        as far as the clock can be trusted. pass_over: notes a document that cannot be read. is_whole: all
+        that a source reads is there.
         """
         self._librechat = librechat
         self._sources = sources

@@ -114,7 +114,7 @@ class LastSeen:
                 self._dropped_told = True
 
     def count_by_name(self, kind: str, since: datetime) -> dict[str, int]:
-        """The same by the name of each thing of this kind."""
+        """Distinct users seen since then with each thing of this kind, by its name."""
         prefix = of_kind(kind, "")
         kinds = [one for one in self._users if one.startswith(prefix)]
         return {one.removeprefix(prefix): self._count_once(one, since) for one in kinds}

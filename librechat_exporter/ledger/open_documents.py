@@ -45,7 +45,7 @@ _MOST_UNREAD = 20_000
 
 
 class OpenDocuments:
-    """Reads the open documents of sources. source.folding is held while MongoDB is asked for them.
+    """Reads the open documents of sources. source.folding is held while they are read.
 
     Every method that reads raises PyMongoError, and TimeoutError at the deadline (time.monotonic()).
     """

@@ -1,4 +1,4 @@
-"""Whether another process holds the state file, or files there cannot be locked at all."""
+"""The state file's lock: another process may hold it, or files there cannot be locked at all."""
 
 import fcntl
 import sqlite3

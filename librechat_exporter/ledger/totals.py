@@ -55,8 +55,8 @@ class Totals:
             return family
 
     def in_windows(self, metric: Metric, now: datetime) -> dict[LabelValues, float]:
-        """The totals of a metric whose last label is the window, for each window that ends now; none of 0 but for a
-        metric without other labels. The same object until that changes."""
+        """The totals of a metric whose last label is the window, for each window that ends now. Zeros are left out,
+        except in a metric without other labels. The same object until that changes."""
         beginnings = {window: self.windows.beginning(window, now) for window in self.windows.names}
         with self._lock:
             sums = self._source_of(metric).hours.since(metric.name, beginnings)

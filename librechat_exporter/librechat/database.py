@@ -50,7 +50,8 @@ Span = tuple[datetime, datetime]
 class LibreChat:
     """LibreChat's database, read only and, with a tenant, only that tenant's documents.
 
-    Every method raises pymongo.errors.PyMongoError when the server does not answer or refuses.
+    Every method raises pymongo.errors.PyMongoError when the server does not answer or refuses; those that give
+    documents or rows, bson.errors.BSONError when one of them cannot be decoded.
     """
 
     def __init__(

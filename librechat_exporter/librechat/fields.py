@@ -309,7 +309,7 @@ def inserted_between(start: datetime, end: datetime) -> Document:
 
 
 def not_created_within(end: datetime, length: timedelta) -> Document:
-    """Matches all other documents."""
+    """Matches the documents that created_within does not."""
     return {"$nor": [created_within(end, length)]}
 
 

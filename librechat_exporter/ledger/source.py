@@ -17,7 +17,7 @@ from librechat_exporter.ledger.state_file import Counted, Range, SourceState
 from librechat_exporter.ledger.windowed import HOURS_KEPT, Hours
 from librechat_exporter.librechat.messages import Link, Question
 from librechat_exporter.metrics.guard import LabelGuard
-from librechat_exporter.metrics.metric import LabelValues, Metric, Series
+from librechat_exporter.metrics.metric import LabelValues, Series
 
 BEGINNING = bytes(12)
 END = b"\xff" * 12
@@ -394,8 +394,3 @@ class Source:
         missing = [one for counted in self._active().values() for one in counted.missing]
         start = max(begin, time_of(min((start for start, _ in missing), default=self.open_from)))
         return max(0.0, min(1.0, (start - begin) / (end - begin))) if end > begin else 0.0
-
-    # What is shown.
-
-    def values(self, metric: Metric) -> dict[LabelValues, float]:
-        return self.totals[metric.name]

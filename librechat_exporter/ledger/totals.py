@@ -34,7 +34,7 @@ class Totals:
     def values(self, metric: Metric) -> dict[LabelValues, float]:
         """The metric's totals by label values; a metric without labels is 0 when nothing was counted."""
         with self._lock:
-            values = dict(self._source_of(metric).values(metric))
+            values = dict(self._source_of(metric).totals[metric.name])
         if metric.parts != 1:
             is_histogram = metric.type == "histogram"
             for labels, total in values.items():

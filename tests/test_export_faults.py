@@ -265,6 +265,7 @@ def test_mongodb_killed_within_a_day(
     with monkeypatch.context() as patch:
         patch.setattr("librechat_exporter.historic.day.read_charged", killing)
         patch.setattr("librechat_exporter.historic.export._DAY_SECONDS", 3)
+        patch.setattr("librechat_exporter.historic.export._PING_SECONDS", 3)
         assert command.main([FIRST, LAST]) == 1
     said = capsys.readouterr().err
     failed = [day for (day,) in metrics.rows("SELECT date FROM daily_users ORDER BY date")]

@@ -68,7 +68,9 @@ class LibreChatSettings(BaseModel):
     )
     tenant_id: str | None = Field(default=None, description="Count this tenant's documents alone; unset, all")
     user_id_salt: SecretStr = Field(
-        default=SecretStr(""), description="The key of user ids' hashes, at least 16 characters, which stays the same"
+        default=SecretStr(""),
+        description="The key of user ids' hashes, at least 16 characters, which stays the same: with another one "
+        "users are counted anew from what is stored",
     )
     user_id_salt_file: Path | None = Field(
         default=None, description="A file that holds the key; wins over USER_ID_SALT"

@@ -285,6 +285,18 @@ def test_a_month_begins_with_the_month_where_the_operator_is(
     assert of(values, "answers_per_model", window="7d") == 2
 
 
+def test_what_has_left_the_windows_gives_its_place_back(database: Database[Document], exporter: MakeExporter) -> None:
+    database["messages"].insert_one(answer(NOW, 1, model="old"))
+    one = exporter(NOW, max_series=1)
+    assert of(one.scrape(), "answers_per_model", model="old", window="1d") == 1
+    for number, later in enumerate((NOW + timedelta(days=36), NOW + timedelta(days=36, hours=2))):
+        set_clock(one, later)
+        database["messages"].insert_one(answer(later, 10 + number, model="new"))
+        one.daemon.ledger.tick()
+        one.daemon.ledger.tick()
+    assert of(one.scrape(), "answers_per_model", model="new", window="1d") == 1
+
+
 @pytest.mark.parametrize(
     ("timezone", "now", "end"),
     [

@@ -334,6 +334,9 @@ class Source:
     def expire(self, before: datetime) -> None:
         """Forgets the hours that ended before."""
         gone = self.hours.expire(before)
+        for name, labels in {(name, labels[:-1]) for name, labels in gone}:
+            if not self.hours.has(name, labels):
+                self._guard.release(name, labels)
         self.expired |= gone
         self.changed_totals -= gone
 

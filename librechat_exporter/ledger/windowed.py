@@ -75,6 +75,10 @@ class Hours:
         name, labels = series
         return self._totals.get(name, {}).get(labels[:-1], {}).get(int(labels[-1]), 0)
 
+    def has(self, name: str, labels: LabelValues) -> bool:
+        """There is a total of some hour."""
+        return labels in self._totals.get(name, {})
+
     def expire(self, before: datetime) -> set[Series]:
         """Forgets the hours that ended before; their series."""
         first = hour_of(before)

@@ -90,6 +90,11 @@ class LabelGuard:
         """Admits what a former process has counted."""
         self._combinations.setdefault(metric.name, set()).add(_without_bound(metric, values)[0])
 
+    def release(self, name: str, labels: LabelValues) -> None:
+        """Gives a combination's place in a metric back, when all its hours have gone."""
+        with self._lock:
+            self._combinations.get(name, set()).discard(labels)
+
     def dropped(self) -> dict[LabelValues, float]:
         """Distinct values seen since the start that count under `other`, by label."""
         with self._lock:

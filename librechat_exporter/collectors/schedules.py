@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from librechat_exporter.collector import Collector, RefreshedCollector, Values
 from librechat_exporter.ledger.windowed import Windows
@@ -52,20 +53,9 @@ def _read_keys_used(librechat: LibreChat, windows: Windows) -> Values:
 
 def collectors(settings: Settings) -> list[Collector]:
     windows = Windows(settings.windows, settings.metrics_timezone)
-    depends_on = f"{settings.windows} {settings.metrics_timezone}"
+    in_windows = partial(RefreshedCollector, depends_on=f"{settings.windows} {settings.metrics_timezone}")
+    read_runs, read_keys_used = (partial(read, windows=windows) for read in (_read_runs, _read_keys_used))
     return [
-        RefreshedCollector(
-            "schedule_runs",
-            (_RUNS,),
-            lambda librechat: _read_runs(librechat, windows),
-            collection="scheduleruns",
-            depends_on=depends_on,
-        ),
-        RefreshedCollector(
-            "agent_api_keys_used",
-            (_KEYS_USED,),
-            lambda librechat: _read_keys_used(librechat, windows),
-            collection="agentapikeys",
-            depends_on=depends_on,
-        ),
+        in_windows("schedule_runs", (_RUNS,), read_runs, collection="scheduleruns"),
+        in_windows("agent_api_keys_used", (_KEYS_USED,), read_keys_used, collection="agentapikeys"),
     ]

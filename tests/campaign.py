@@ -132,13 +132,18 @@ class Campaign:
                 action()
 
     def has_seen_all(self) -> bool:
-        """Two scrapes, as the first may share the run of one that began before the last message was sent."""
+        """Two scrapes, as the first may share the run of one that began before the last message was sent.
+
+        What a new user wrote is charged to a domain when users have been read again.
+        """
         try:
             self.exporter.scrape(DEADLINE)
             values = self.exporter.scrape(DEADLINE)
         except (OSError, AssertionError):
             return False
-        return all(value == 1 for (name, _), value in values.items() if name.endswith("collector_success"))
+        charged = sum(value for (name, _), value in values.items() if name == "librechat_domain_messages_total")
+        is_complete = all(value == 1 for (name, _), value in values.items() if name.endswith("collector_success"))
+        return is_complete and charged == values.get(("librechat_messages_total", ()))
 
     def watch(self) -> None:
         """Scrapes each second, as Prometheus would: in time, and without a fall."""

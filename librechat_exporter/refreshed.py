@@ -108,10 +108,10 @@ class Refreshed(Generic[T]):
             with pymongo.timeout(_READ_DEADLINE):
                 value = read()
         except Exception as error:  # noqa: BLE001
+            took = time.monotonic() - started
             self._faults.failed(f"Reading {self._name}", error)
             with self._lock:
                 self._error = error
-                took = time.monotonic() - started
                 self._has_given_up = took > _READ_DEADLINE * SHARE
                 # The longer a fault lasts, the less often it is met.
                 longer = min(1 + self._failures, 1 / SHARE)

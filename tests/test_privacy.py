@@ -34,8 +34,8 @@ def served(one: Process) -> dict[str, str | bytes]:
 
 
 def test_nothing_of_people_is_told(process: MakeProcess, database: Database[Document], tmp_path: Path) -> None:
-    fill(database, within_a_month())
     """Not even of who uses it and who pays, with all of that on."""
+    fill(database, within_a_month())
     environment = {"LOGGING_LEVEL": "debug", "DOMAIN_METRICS": "true", "EXTERNAL_MODEL_REGEX": "gpt"}
     environment |= {"GROUP_METRICS": "true", "PER_USER_METRICS": "hash", "MODEL_PRICES": "genai-prices"}
     salted = {"STATE_USER_IDS": "hash", "USER_ID_SALT": SALT}

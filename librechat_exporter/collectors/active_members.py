@@ -80,9 +80,6 @@ class _MembersCollector(Collector):
         for metric in self.metrics:
             for labels, value in values[metric].items():
                 samples.add(metric, value, *labels)
-            if metric is _GROUP_USERS:  # members of several groups that a limit drops would count several times
-                for series in [one for one in samples if one[1][0] == OTHER]:
-                    del samples[series]
             if values[metric]:
                 yield samples.family(metric)
 
@@ -114,6 +111,14 @@ class _GroupsCollector(_MembersCollector):
         for groups, count in together.items():
             users.update({(group,): count for group in groups})
         return {_GROUP_USERS: dict(users)}
+
+    def _families(self, scrape: Scrape, values: Values) -> Iterator[Family]:
+        """Without `other`, in which members of several groups would count several times."""
+        samples = scrape.samples()
+        for labels, value in values[_GROUP_USERS].items():
+            samples.add(_GROUP_USERS, value, *labels)
+        if samples:
+            yield _GROUP_USERS.family({labels: users for (_, labels), users in samples.items() if labels[0] != OTHER})
 
 
 class _DomainsCollector(_MembersCollector):
